@@ -1,0 +1,274 @@
+"""The control messages of the protocol: one frozen dataclass each, numbered for the wire.
+
+A request is answered by exactly one reply carrying the request's id: its own reply type, `Done`, or `Failed`. A
+notice is not answered. Field types are limited to what the codec validates: int, bytes, str, bool, tuples of these,
+and other message-less value classes registered with `value` (`Address`, `FileStat`).
+
+Paths, names and environment entries are bytes: Linux gives them no encoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Dict, Tuple, Type, TypeVar
+
+
+class Message:
+    """Base of everything that travels as a control message."""
+
+
+MESSAGES: Dict[int, Type[Message]] = {}
+"""Message number on the wire -> class. Numbers are never reused."""
+
+M = TypeVar("M", bound=Type[Message])
+
+
+def message(number: int) -> Callable[[M], M]:
+    """Register a message class under its wire number."""
+
+    def register(cls: M) -> M:
+        if number in MESSAGES:
+            raise ValueError(f"message number {number} is taken by {MESSAGES[number].__name__}")
+        MESSAGES[number] = cls
+        return cls
+
+    return register
+
+
+@dataclass(frozen=True)
+class Address:
+    """An internet socket address as the pod's kernel sees it: packed IPv4 (4 bytes) or IPv6 (16 bytes), and port."""
+
+    ip: bytes
+    port: int
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """stat(2), statx(2): the fields of a pod file. Times in nanoseconds; `btime_ns` is -1 when the pod has none."""
+
+    dev: int
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size: int
+    blksize: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    btime_ns: int
+
+
+# -- replies of general use -----------------------------------------------------------------------------------------
+
+
+@message(1)
+@dataclass(frozen=True)
+class Done(Message):
+    """The request was carried out; there is nothing else to say."""
+
+
+@message(2)
+@dataclass(frozen=True)
+class Failed(Message):
+    """The request failed and had no side effect. `errno` is the pod kernel's; `text` is for people, may be empty."""
+
+    errno: int
+    text: str = ""
+
+
+@message(3)
+@dataclass(frozen=True)
+class Bye(Message):
+    """Notice: the sender ends the session in order. The agent gives everything back and exits."""
+
+    reason: str = ""
+
+
+@message(4)
+@dataclass(frozen=True)
+class Log(Message):
+    """Notice, agent to client: one line for the user's log. `level` as in logging (10 debug … 40 error)."""
+
+    level: int
+    text: str
+
+
+# -- the pod --------------------------------------------------------------------------------------------------------
+
+
+@message(10)
+@dataclass(frozen=True)
+class GetPod(Message):
+    """Ask for what the supervisor needs before it starts the program. Reply: `Pod`."""
+
+
+@message(11)
+@dataclass(frozen=True)
+class Pod(Message):
+    """The target container: environ(7) entries, hostname, command line, cwd, and the pod's own IP addresses (packed)."""
+
+    environ: Tuple[bytes, ...]
+    hostname: bytes
+    arguments: Tuple[bytes, ...]
+    working_directory: bytes
+    addresses: Tuple[bytes, ...]
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+@message(20)
+@dataclass(frozen=True)
+class Stat(Message):
+    """stat(2), lstat(2) of an absolute pod path. Reply: `Attributes`."""
+
+    path: bytes
+    follow: bool
+
+
+@message(21)
+@dataclass(frozen=True)
+class Attributes(Message):
+    """Reply to `Stat`."""
+
+    stat: FileStat
+
+
+@message(22)
+@dataclass(frozen=True)
+class Access(Message):
+    """faccessat2(2) of an absolute pod path; `mode` is F_OK or a mask of R_OK, W_OK, X_OK. Reply: `Done`."""
+
+    path: bytes
+    mode: int
+    follow: bool
+
+
+@message(23)
+@dataclass(frozen=True)
+class ReadLink(Message):
+    """readlink(2) of an absolute pod path. Reply: `LinkTarget`."""
+
+    path: bytes
+
+
+@message(24)
+@dataclass(frozen=True)
+class LinkTarget(Message):
+    """Reply to `ReadLink`."""
+
+    target: bytes
+
+
+@message(25)
+@dataclass(frozen=True)
+class OpenFile(Message):
+    """open(2) for reading of an absolute pod path.
+
+    `flags` are the caller's open flags (only O_DIRECTORY, O_NOFOLLOW, O_PATH matter here). A regular file of up to
+    `inline_limit` bytes comes whole in `Opened.content`; of a larger one the content follows on stream `stream`
+    (numbered by the client, unused otherwise), ended by EOF. Reply: `Opened` or `OpenedDirectory`.
+    """
+
+    path: bytes
+    flags: int
+    inline_limit: int
+    stream: int
+
+
+@message(26)
+@dataclass(frozen=True)
+class Opened(Message):
+    """Reply to `OpenFile`: `follows` says that `content` is empty and the bytes come on the request's stream."""
+
+    stat: FileStat
+    content: bytes
+    follows: bool
+
+
+@message(27)
+@dataclass(frozen=True)
+class OpenedDirectory(Message):
+    """Reply to `OpenFile` of a directory: parallel tuples, "." and ".." included; types are getdents64's DT_*."""
+
+    stat: FileStat
+    names: Tuple[bytes, ...]
+    inodes: Tuple[int, ...]
+    types: Tuple[int, ...]
+
+
+# -- outgoing network -----------------------------------------------------------------------------------------------
+
+
+@message(40)
+@dataclass(frozen=True)
+class ConnectTcp(Message):
+    """connect(2) from the pod. On success stream `stream` carries the connection. Reply: `Connected`."""
+
+    stream: int
+    peer: Address
+
+
+@message(41)
+@dataclass(frozen=True)
+class Connected(Message):
+    """Reply to `ConnectTcp`: the pod socket's own address and its peer's."""
+
+    local: Address
+    peer: Address
+
+
+@message(42)
+@dataclass(frozen=True)
+class OpenUdp(Message):
+    """socket(2) SOCK_DGRAM in the pod; `family` is 4 or 6.
+
+    Each DATA frame of the stream is one datagram with its peer in front (see `pack_datagram` in this package).
+    Reply: `UdpOpened`.
+    """
+
+    stream: int
+    family: int
+
+
+@message(43)
+@dataclass(frozen=True)
+class UdpOpened(Message):
+    """Reply to `OpenUdp`: the pod socket's own address."""
+
+    local: Address
+
+
+# -- incoming network -----------------------------------------------------------------------------------------------
+
+
+@message(50)
+@dataclass(frozen=True)
+class Steal(Message):
+    """From now on new TCP connections to this pod port come to the client as `Incoming`. Reply: `Done`."""
+
+    port: int
+
+
+@message(51)
+@dataclass(frozen=True)
+class Unsteal(Message):
+    """The pod's own container serves this port again; connections already handed over live on. Reply: `Done`."""
+
+    port: int
+
+
+@message(52)
+@dataclass(frozen=True)
+class Incoming(Message):
+    """Notice, agent to client: a connection for a stolen port, on stream `stream` (numbered by the agent)."""
+
+    stream: int
+    port: int
+    peer: Address
+    local: Address

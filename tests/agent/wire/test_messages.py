@@ -1,0 +1,31 @@
+"""The list of messages."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from mirrord_trace.agent.wire import messages
+from mirrord_trace.agent.wire.codec import CHANNEL_NUMBERS, encode
+from mirrord_trace.agent.wire.messages import MESSAGES, Done, Message, message
+
+
+def test_every_message_is_a_frozen_dataclass_that_the_codec_knows() -> None:
+    for number, cls in MESSAGES.items():
+        assert issubclass(cls, Message)
+        assert dataclasses.is_dataclass(cls)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(object.__new__(cls), "anything", 1)  # noqa: B010 (the dataclass forbids it, not the type)
+        if not dataclasses.fields(cls):
+            assert encode(cls()) == bytes([0x91, number])
+
+
+def test_those_of_this_module_travel_on_the_channel() -> None:
+    own = {number for number, cls in MESSAGES.items() if cls.__module__ == messages.__name__}
+    assert own <= set(CHANNEL_NUMBERS)
+
+
+def test_a_number_is_given_once() -> None:
+    with pytest.raises(ValueError, match="Done"):
+        message(1)(Message)
+    assert MESSAGES[1] is Done
