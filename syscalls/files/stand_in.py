@@ -1,0 +1,56 @@
+"""Files of our own that a tracee holds in place of pod files."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Generator
+
+from ..abi.flags import O_APPEND, O_CLOEXEC, O_NONBLOCK, O_PATH
+from ..actions import Action, Decision, Keep, Outcome, SyscallError, give_file
+from ..context import Context
+from ..objects import RemoteObject, pin_for
+
+GIVEN_FLAGS = O_CLOEXEC | O_NONBLOCK | O_APPEND | O_PATH
+"""open(2) flags that keep their meaning on a stand-in. Access is for reading: pod files are not written yet."""
+
+
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
+
+def sealed_memfd(content: bytes) -> int:
+    """memfd_create(2): a file with this content that nobody can change any more; the caller owns the fd.
+
+    SyscallError if this machine has no descriptor (EMFILE, ENFILE) or memory (ENOMEM, ENOSPC) left for it.
+    """
+    fd = -1
+    try:
+        fd = os.memfd_create("mirrord-trace", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.pwrite(fd, rest, len(content) - len(rest)) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        raise SyscallError(error.errno or errno.EIO) from None
+    return fd
+
+
+def give(context: Context, fd: int, flags: int, remote: RemoteObject, decision: Decision) -> Generator[Action, Outcome, Keep]:
+    """End of an open: the tracee gets `fd` (owned by the driver from here on), known from now on as `remote`."""
+    try:
+        pin = pin_for(fd)
+    except OSError as error:
+        os.close(fd)
+        raise SyscallError(error.errno or errno.EIO, decision) from None
+    try:
+        given = yield from give_file(fd, flags & GIVEN_FLAGS)
+        if given.result >= 0:
+            context.objects.add(given.key, remote, pin)
+            pin = -1
+    finally:
+        if pin >= 0:
+            os.close(pin)
+    return Keep(decision)

@@ -1,0 +1,139 @@
+"""What this tool knows of the internet sockets of supervised programs, keyed by the socket's inode number.
+
+The inode belongs to the open file, so dup, fork, exec and SCM_RIGHTS need no bookkeeping. Sockets that are closed leave
+an entry behind until the next `sweep`; a new connect(2) on the same inode replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container
+from dataclasses import dataclass, field
+
+from ...agent.wire.messages import Address
+from ..requests import Verdict
+
+PENDING = -1
+
+
+@dataclass
+class Connection:
+    """A TCP socket that connects or is connected from the pod.
+
+    `errno`: PENDING, 0, or the pod's errno; `told`: the application has seen that errno. `local` is the pod's address.
+    """
+
+    key: int
+    peer: Address
+    errno: int = PENDING
+    local: Address | None = None
+    told: bool = False
+
+
+@dataclass
+class Datagrams:
+    """A UDP socket that sends from the pod: which loopback port of the relay stands for which peer.
+
+    `ports` holds the peers in the order of their last use; `peers` is its inverse by (IPv6, port).
+    """
+
+    MOST_PEERS = 128
+    """Half of what the relay keeps for a socket, so that none of these has been dropped there."""
+
+    key: int
+    ports: dict[Address, int] = field(default_factory=dict)
+    peers: dict[tuple[bool, int], Address] = field(default_factory=dict)
+    connected: Address | None = None
+
+    def use(self, peer: Address) -> int | None:
+        """The port that stands for `peer`, which is being sent to; None if there is none yet."""
+        port = self.ports.pop(peer, None)
+        if port is not None:
+            self.ports[peer] = port
+        return port
+
+    def add(self, peer: Address, port: int) -> None:
+        """`port` stands for `peer` from now on; the peer unused for longest makes room."""
+        if len(self.ports) >= self.MOST_PEERS:
+            oldest = next(iter(self.ports))
+            self.peers.pop((len(oldest.ip) == 16, self.ports.pop(oldest)), None)
+        self.ports[peer] = port
+        self.peers[len(peer.ip) == 16, port] = peer
+
+
+@dataclass
+class Listener:
+    """A TCP socket that listens for the pod: the port that was asked for, and the one it really has on this machine."""
+
+    port: int
+    local_port: int
+
+
+class Sockets:
+    """All of them. Falsy while there are none, so that name queries of purely local programs cost nothing."""
+
+    _FIRST_SWEEP = 4096
+
+    def __init__(self) -> None:
+        self.connections: dict[int, Connection] = {}
+        self.datagrams: dict[int, Datagrams] = {}
+        self.listeners: dict[int, Listener] = {}
+        self.names: dict[int, Address] = {}
+        """What bind(2) was asked for, where the socket is really bound elsewhere."""
+        self._by_key: dict[int, Connection] = {}
+        self._next_key = 0
+        self._sweep_at = self._FIRST_SWEEP
+
+    def __bool__(self) -> bool:
+        return bool(self.connections or self.datagrams or self.listeners or self.names)
+
+    def new_key(self) -> int:
+        """A number for the relay that is never used again."""
+        self._next_key += 1
+        return self._next_key
+
+    def begin(self, inode: int, peer: Address) -> Connection:
+        """A connect(2) from the pod begins."""
+        connection = Connection(self.new_key(), peer)
+        self.forget(inode)
+        self.connections[inode] = self._by_key[connection.key] = connection
+        return connection
+
+    def forget(self, inode: int) -> None:
+        """The socket connects anew or is disconnected."""
+        old = self.connections.pop(inode, None)
+        if old is not None:
+            self._by_key.pop(old.key, None)
+
+    def decided(self, verdict: Verdict) -> None:
+        """The relay's verdict; of a connection that has been forgotten, nothing."""
+        connection = self._by_key.get(verdict.key)
+        if connection is not None:
+            connection.errno = verdict.errno
+            connection.local = verdict.local
+            if not verdict.errno:
+                connection.peer = verdict.peer
+
+    @property
+    def listening_ports(self) -> Container[int]:
+        """Ports on which supervised programs listen for the pod, as they know them."""
+        return {listener.port for listener in self.listeners.values()}
+
+    def moved_listener(self, port: int) -> int:
+        """The port that a listener really has which asked for `port` and did not get it; 0 if there is none."""
+        moved = (one.local_port for one in self.listeners.values() if one.port == port != one.local_port)
+        return next(moved, 0)
+
+    @property
+    def wants_sweep(self) -> bool:
+        """So many entries that the closed sockets among them should be dropped."""
+        return len(self.connections) + len(self.datagrams) + len(self.listeners) + len(self.names) >= self._sweep_at
+
+    def sweep(self, live: Collection[int]) -> None:
+        """Drop what belongs to inodes other than `live`; the next sweep is due at twice what is left."""
+        for inode in set(self.connections) - set(live):
+            self.forget(inode)
+        for table in (self.datagrams, self.listeners, self.names):
+            for inode in set(table) - set(live):
+                del table[inode]
+        left = len(self.connections) + len(self.datagrams) + len(self.listeners) + len(self.names)
+        self._sweep_at = max(self._FIRST_SWEEP, 2 * left)

@@ -1,0 +1,206 @@
+"""Where the files of one path are: mirrord's rules, so that a mirrord.json means the same here.
+
+Order (the first that applies decides): mapping rewrites the path; then the user's lists not_found, read_write,
+read_only, local; then the defaults hidden, remote, local; then the mode. In mode `local` nothing else is looked at.
+
+All patterns are searched (not anchored) and ignore case, as in mirrord. Paths have no encoding but patterns are text,
+so matching is done on the path decoded as UTF-8 with the undecodable bytes kept as lone surrogates.
+
+Two differences from mirrord, both because a supervised program has its dynamic loader supervised as well, while
+mirrord's hooks only start after it: versioned libraries (`libx.so.6`) and /lib32, /lib64, /libx32 are local.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import warnings
+from dataclasses import dataclass
+from re import Pattern
+
+from .actions import Decision, Reason, Route
+
+
+class FsMode(enum.Enum):
+    """`feature.fs.mode`: what happens to a path that no list names. READ: reads from the pod, writes stay local."""
+
+    LOCAL = "local"
+    LOCAL_WITH_OVERRIDES = "localwithoverrides"
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True)
+class FileConfig:
+    """What the file decisions depend on. Patterns are text; places of this machine are bytes, empty if unknown."""
+
+    mode: FsMode = FsMode.READ
+    read_write: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    not_found: tuple[str, ...] = ()
+    mapping: tuple[tuple[str, str], ...] = ()
+    home: bytes = b""
+    working_directory: bytes = b""
+    temporary_directory: bytes = b"/tmp"
+    executable: bytes = b""
+
+
+class PatternError(ValueError):
+    """A pattern of the user is no regular expression that this tool can use."""
+
+    def __init__(self, key: str, pattern: str, why: str) -> None:
+        super().__init__(f"{key}: the pattern {pattern!r} does not work: {why}")
+
+
+# Rust's regular expressions (mirrord's) and Python's differ in two spellings that are common in configurations.
+_RUST_SPELLING = re.compile(r"\\.|\(\?<(?=[A-Za-z_])", re.DOTALL)
+
+
+def _python_spelling(part: re.Match[str]) -> str:
+    spelling = part.group()
+    return {"(?<": "(?P<", r"\z": r"\Z"}.get(spelling, spelling)
+
+
+def compile_pattern(key: str, pattern: str, *, ignore_case: bool = True) -> Pattern[str]:
+    """One pattern of the user; `key` names its place in the configuration. Raises PatternError."""
+    with warnings.catch_warnings():
+        # "Possible nested set": [[:alpha:]] and the like would silently match something else.
+        warnings.simplefilter("error")
+        try:
+            return re.compile(_RUST_SPELLING.sub(_python_spelling, pattern), re.IGNORECASE if ignore_case else 0)
+        except (re.error, Warning, OverflowError, RecursionError) as error:
+            raise PatternError(key, pattern, str(error) or type(error).__name__) from None
+
+
+_TREES = (
+    "proc|sys|lib|lib32|lib64|libx32|etc|usr|home|bin|sbin|dev|opt|tmp|var/tmp|var/db/timezone/zoneinfo|snap|run|selinux|nix"
+)
+_SUFFIXES = r"so(?:\.[0-9]+)*|sh|rb|d|pyc|py|jar|class|js|pth|plist"
+_LOCAL_TREE = re.compile(rf"/(?:{_TREES})(?:/|\Z)|/\Z|/Program Files", re.IGNORECASE)
+_LOCAL_NAME = re.compile(
+    rf".\.(?:{_SUFFIXES})\Z|\.(?:pdb|dll)\Z|venv\.cfg\Z|(?:^|/)jvm\.cfg\Z|clr-.*-pipe-|/package\.json\Z"
+    r"|/\.yarnrc(?:.yml|.json)?\Z|/node_modules|.\.asdf/.|/\.tool-versions\Z",
+    re.IGNORECASE,
+)
+_REMOTE = re.compile(r"/etc/(?:resolv\.conf|hosts|hostname|ssl/certs(?:/.*)?)\Z", re.IGNORECASE | re.DOTALL)
+_NAME_SERVICE = re.compile(r"/etc/(?:resolv\.conf|hosts)\Z", re.IGNORECASE)
+_HIDDEN_IN_HOME = (".config/gcloud", ".kube", ".azure")
+
+_LOCAL = {reason: Decision(Route.LOCAL, reason) for reason in Reason}
+_MISSING = {reason: Decision(Route.MISSING, reason) for reason in Reason}
+
+
+# mirrord compiles `replacement` with $name, ${name}, $1 and $$; a group that did not take part is empty.
+_REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)\}|([0-9A-Za-z_]+))")
+
+
+def _expand(replacement: str, match: re.Match[str]) -> str:
+    def group(reference: re.Match[str]) -> str:
+        name: str | None = reference.group(1) if reference.group(1) is not None else reference.group(2)
+        if name is None:
+            return "$"
+        try:
+            return match.group(int(name) if name.isdecimal() else name) or ""
+        except (IndexError, ValueError):
+            return ""
+
+    return _REFERENCE.sub(group, replacement)
+
+
+def _places(*alternatives: str) -> Pattern[str] | None:
+    # One anchored pattern of whole path prefixes; None if there are none.
+    return re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
+
+
+def _matches(patterns: list[Pattern[str]], path: str) -> bool:
+    return any(pattern.search(path) for pattern in patterns)
+
+
+class PathRules:
+    """The rules of one session. `remote_names`: the pod resolves names, so its resolv.conf and hosts are read."""
+
+    def __init__(self, config: FileConfig, *, remote_names: bool = True) -> None:
+        self._mode = config.mode
+        self._remote_names = remote_names
+        self._not_found = self._list("feature.fs.not_found", config.not_found)
+        self._read_write = self._list("feature.fs.read_write", config.read_write)
+        self._read_only = self._list("feature.fs.read_only", config.read_only)
+        self._local = self._list("feature.fs.local", config.local)
+        self._mapping = [(compile_pattern("feature.fs.mapping", key), value) for key, value in config.mapping]
+        home = self._place(config.home)
+        self._hidden = _places(*(rf"{home}/{re.escape(name)}(?:/|\Z)" for name in _HIDDEN_IN_HOME if home is not None))
+        self._local_places = _places(*self._own_places(config))
+
+    @staticmethod
+    def _list(key: str, patterns: tuple[str, ...]) -> list[Pattern[str]]:
+        return [compile_pattern(key, pattern) for pattern in patterns]
+
+    # An absolute path as an escaped pattern without a trailing slash ("" for the root), or None if there is none.
+    @staticmethod
+    def _place(path: bytes) -> str | None:
+        return re.escape(path.decode("utf-8", "surrogateescape").rstrip("/")) if path.startswith(b"/") else None
+
+    # The root as working or temporary directory would make everything local, which nobody means.
+    def _own_places(self, config: FileConfig) -> list[str]:
+        trees = [self._place(config.working_directory), self._place(config.temporary_directory)]
+        places = [rf"{tree}(?:/|\Z)" for tree in trees if tree]
+        executable = self._place(config.executable)
+        if executable:
+            places.append(rf"{executable}\Z")
+        home = self._place(config.home)
+        if home is not None:
+            places.append(rf"{home}/\.")
+        return places
+
+    def decide(self, path: bytes, write: bool) -> Decision:
+        """The decision for one path; uncached. `write`: it is to be opened for writing or otherwise changed."""
+        if self._mode is FsMode.LOCAL:
+            return _LOCAL[Reason.FS_MODE_LOCAL]
+        text = path.decode("utf-8", "surrogateescape")
+        mapped = self._map(text)
+        decision = self._decide(mapped, write)
+        if decision.route is Route.MISSING or (decision.route is Route.LOCAL and mapped == text):
+            return decision
+        return Decision(decision.route, decision.reason, mapped.encode("utf-8", "surrogateescape"))
+
+    def _map(self, path: str) -> str:
+        for pattern, replacement in self._mapping:
+            match = pattern.search(path)
+            if match is not None:
+                return path[: match.start()] + _expand(replacement, match) + path[match.end() :]
+        return path
+
+    def _decide(self, path: str, write: bool) -> Decision:
+        if _matches(self._not_found, path):
+            return _MISSING[Reason.PATTERN_NOT_FOUND]
+        if not path.startswith("/"):
+            return _LOCAL[Reason.RELATIVE_PATH]
+        if _matches(self._read_write, path):
+            return _LOCAL[Reason.UNSUPPORTED] if write else _REMOTE_READ[Reason.PATTERN_READ_WRITE]
+        if _matches(self._read_only, path):
+            return _LOCAL[Reason.WRITE_ACCESS] if write else _REMOTE_READ[Reason.PATTERN_READ_ONLY]
+        if _matches(self._local, path):
+            return _LOCAL[Reason.PATTERN_LOCAL]
+        return self._decide_by_default(path, write)
+
+    def _decide_by_default(self, path: str, write: bool) -> Decision:
+        if self._hidden is not None and self._hidden.match(path):
+            return _MISSING[Reason.DEFAULT_NOT_FOUND]
+        if _REMOTE.match(path):
+            if not self._remote_names and _NAME_SERVICE.match(path):
+                return _LOCAL[Reason.DNS_OFF]
+            return _LOCAL[Reason.WRITE_ACCESS] if write else _REMOTE_READ[Reason.DEFAULT_REMOTE]
+        if _LOCAL_TREE.match(path) or (self._local_places is not None and self._local_places.match(path)):
+            return _LOCAL[Reason.DEFAULT_LOCAL]
+        if _LOCAL_NAME.search(path):
+            return _LOCAL[Reason.DEFAULT_LOCAL]
+        if self._mode is FsMode.LOCAL_WITH_OVERRIDES:
+            return _LOCAL[Reason.FS_MODE]
+        if write:
+            return _LOCAL[Reason.UNSUPPORTED if self._mode is FsMode.WRITE else Reason.WRITE_ACCESS]
+        return _REMOTE_READ[Reason.FS_MODE]
+
+
+# Without a path: `PathRules.decide` adds it.
+_REMOTE_READ: dict[Reason, Decision] = {reason: Decision(Route.REMOTE, reason) for reason in Reason}

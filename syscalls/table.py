@@ -1,0 +1,105 @@
+"""The one list of what is trapped.
+
+The seccomp filter, the dispatch and docs/syscalls.md come from these rows. A row without a number on some machine does
+not exist there (open(2) on aarch64). `later` rows stop only in processes that asked for it by `actions.Trap`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .actions import Handling
+from .context import Args, Context
+from .files.rows import HANDLERS as FILE_HANDLERS
+from .net import connecting, datagrams, listening, names
+from .task import Task
+
+Handler = Callable[[Context, Task, Args], Handling]
+
+
+@dataclass(frozen=True)
+class ArgumentTest:
+    """A condition in the filter: argument number `argument` is not 0, or (masked) one of `values`; and the same in words."""
+
+    argument: int
+    words: str
+    values: tuple[int, ...] = ()
+    mask: int = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call: its handler (or the errno that the filter answers at once), tests in the filter, and a support note."""
+
+    name: str
+    handler: Handler | None
+    note: str
+    tests: tuple[ArgumentTest, ...] = ()
+    errno: int | None = None
+    later: str = ""
+    """Of calls that stop only once a process has done something: what."""
+
+
+_SOL_SOCKET = 1
+_SO_ERROR = 4
+_AF_INET = 2
+_AF_INET6 = 10
+_SOCK_DGRAM = 2
+_SOCK_TYPE_MASK = 0xF
+
+_ADDRESS_WANTED = ArgumentTest(1, "the caller asks for the address")
+
+_FILE_NOTES: Mapping[str, str] = {
+    "open": "pod files for reading", "openat": "pod files for reading", "creat": "local, as all writing",
+    "openat2": "pod files for reading", "stat": "pod files", "lstat": "pod files", "fstat": "open pod files",
+    "newfstatat": "pod files", "statx": "pod files", "access": "pod files", "faccessat": "pod files",
+    "faccessat2": "pod files", "readlink": "pod files", "readlinkat": "pod files", "getdents64": "pod directories",
+    "getdents": "pod directories", "getxattr": "pod files have none", "lgetxattr": "pod files have none",
+    "listxattr": "pod files have none", "llistxattr": "pod files have none", "uname": "the pod's hostname",
+}  # fmt: skip
+
+_MADE_DATAGRAMS = "the process has made an internet datagram socket"
+_SENT_DATAGRAMS = "the process has sent a datagram with an address from the pod"
+
+NETWORK_ROWS: tuple[Row, ...] = (
+    Row(
+        "socket", datagrams.socket, "internet datagram sockets, so that sendmsg stops from then on",
+        (
+            ArgumentTest(0, "the family is AF_INET or AF_INET6", (_AF_INET, _AF_INET6)),
+            ArgumentTest(1, "the type is SOCK_DGRAM", (_SOCK_DGRAM,), _SOCK_TYPE_MASK),
+        ),
+    ),
+    Row("connect", connecting.connect, "TCP and UDP from the pod; name service caches of this machine look absent (ENOENT)"),
+    Row(
+        "getsockopt", connecting.getsockopt, "SO_ERROR of a connect from the pod is the pod's",
+        (
+            ArgumentTest(1, "the level is SOL_SOCKET", (_SOL_SOCKET,)),
+            ArgumentTest(2, "the option is SO_ERROR", (_SO_ERROR,)),
+        ),
+    ),
+    Row("getpeername", names.getpeername, "the pod's view of the peer"),
+    Row("getsockname", names.getsockname, "the pod's view of the own address"),
+    Row("bind", listening.bind, "pod addresses and privileged ports are bound on loopback"),
+    Row("listen", listening.listen, "traffic for the pod port comes here"),
+    Row("accept", listening.accept, "the real client's address", (_ADDRESS_WANTED,)),
+    Row("accept4", listening.accept4, "the real client's address", (_ADDRESS_WANTED,)),
+    Row("sendto", datagrams.sendto, "datagrams from the pod", (ArgumentTest(4, "the caller names the peer"),)),
+    Row("recvfrom", datagrams.recvfrom, "the peer's real address", (ArgumentTest(4, "the caller asks for the address"),)),
+    Row("sendmsg", datagrams.sendmsg, "as sendto", later=_MADE_DATAGRAMS),
+    Row("sendmmsg", datagrams.sendmmsg, "as sendto", later=_MADE_DATAGRAMS),
+    Row("recvmsg", datagrams.recvmsg, "as recvfrom", later=_SENT_DATAGRAMS),
+    Row("recvmmsg", datagrams.recvmmsg, "as recvfrom", later=_SENT_DATAGRAMS),
+)  # fmt: skip
+
+ROWS: tuple[Row, ...] = (
+    *(Row(name, handler, _FILE_NOTES.get(name, "pod files")) for name, handler in FILE_HANDLERS.items()),
+    *NETWORK_ROWS,
+    Row("io_uring_setup", None, "rings bypass every filter; runtimes fall back to epoll", errno=errno.ENOSYS),
+)
+
+
+def handlers(numbers: Mapping[str, int]) -> dict[int, tuple[str, Handler]]:
+    """Dispatch: syscall number -> (name, handler)."""
+    return {numbers[row.name]: (row.name, row.handler) for row in ROWS if row.handler is not None and row.name in numbers}

@@ -1,0 +1,52 @@
+"""What a handler may see of the thread that made the call, and of the session around it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..agent.wire.messages import Message
+
+
+class Task(Protocol):
+    """A stopped thread of a supervised process. Every method is quick and never blocks.
+
+    All of them raise `TraceeGone` (supervisor) if the thread has just been killed; handlers let that pass.
+    """
+
+    tid: int
+    tgid: int
+
+    def read(self, address: int, size_bytes: int) -> bytes:
+        """Exactly `size_bytes` of tracee memory; SyscallError(EFAULT) if any of it is not mapped."""
+        ...
+
+    def read_string(self, address: int, limit: int = 4096) -> bytes:
+        """A NUL-terminated string without its NUL; EFAULT if unmapped, ENAMETOOLONG at `limit` bytes without NUL."""
+        ...
+
+    def file_key(self, fd: int) -> tuple[int, int] | None:
+        """(st_dev, st_ino) of the open file behind `fd`, or None if the fd is not open."""
+        ...
+
+    def duplicate(self, fd: int) -> int:
+        """pidfd_getfd(2): a descriptor of the supervisor for the same open file description, CLOEXEC; the caller closes it.
+
+        SyscallError(EBADF) if the fd is not open.
+        """
+        ...
+
+    def current_directory(self) -> bytes:
+        """The thread's cwd as a local absolute path."""
+        ...
+
+
+class RelayPort(Protocol):
+    """Messages to the relay that want no reply and must not wait (the tracer's side of the relay link)."""
+
+    def tell(self, message: Message, fds: tuple[int, ...] = ()) -> None:
+        """Queue a notice for the relay, with descriptors (duplicated in transit; the caller keeps its own)."""
+        ...
+
+    def drain(self) -> None:
+        """Take in every message the relay has already sent (never waits), so that state such as verdicts is current."""
+        ...
