@@ -1,0 +1,81 @@
+"""`mirrord-trace [OPTIONS] -- CMD...`: run a program in the context of a pod."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config.load import Config, Machine, load
+from ..config.overlays import Flags
+from ..config.target import DemoSpec, PodSpec, ProcessSpec
+from ..errors import EXIT_USAGE, UsageError
+from ..relay.process import start_relay
+from ..session import Options, Session
+from ..targets.base import Target
+from ..tracer.launch import Inherited
+from ..tracer.stops import Ended
+
+
+def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
+    """The exit status for the tool; dies by the program's signal if the program died by one. UsageError as it comes."""
+    inherited = Inherited.now()
+    occupy_standard_files()
+    if not arguments:
+        raise UsageError("no command: give -- CMD ARGS after the options", EXIT_USAGE)
+    config = load(flags, Machine(os.environ, os.getcwdb(), _absolute(arguments[0])))
+    target = _target(config)
+    for warning in config.warnings:
+        sys.stderr.write(f"mirrord-trace: warning: {warning}\n")
+    session = Session(config, Options(stats_file), start_relay(target), inherited)
+    return _exit_status(session.run(arguments))
+
+
+def occupy_standard_files() -> None:
+    """Give 0, 1 and 2, where the caller closed them, to /dev/null, so that nothing of the tool's own gets there.
+
+    Close-on-exec: the program finds them closed, as it would without the tool.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(fd)
+
+
+def _absolute(program: str) -> bytes:
+    found = shutil.which(program)
+    return os.path.abspath(os.fsencode(found)) if found else b""
+
+
+def _target(config: Config) -> Target:
+    spec = config.parsed_target()
+    # Imported here: the Kubernetes client alone takes longer to import than everything else.
+    if isinstance(spec, PodSpec):
+        from ..targets.kubernetes.name import PodName
+        from ..targets.kubernetes.target import KubernetesTarget
+
+        return KubernetesTarget(PodName(spec.name, spec.container), config.kube, config.agent)
+    if isinstance(spec, ProcessSpec):
+        from ..targets.process import ProcessTarget
+
+        return ProcessTarget(spec.pid)
+    assert isinstance(spec, DemoSpec)
+    from ..targets.demo.target import DemoTarget
+
+    return DemoTarget()
+
+
+def _exit_status(end: Ended) -> int:
+    if not end.signal:
+        return end.exit_code
+    # As the program ended, so ends the tool: the shell must see the same status. The core, if any, is the program's.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, ValueError):  # SIGKILL, and 32 and 33, which are the C library's
+        signal.signal(end.signal, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {end.signal})
+    os.kill(os.getpid(), end.signal)
+    return 128 + end.signal

@@ -1,0 +1,1 @@
+"""Flags, MIRRORD_* variables and a mirrord configuration file -> one frozen `Config`."""

@@ -1,0 +1,271 @@
+"""The frozen configuration of one run: command line over MIRRORD_* variables over file over defaults."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...syscalls.network_rules import (
+    AddressRule,
+    FilterError,
+    IncomingConfig,
+    IncomingMode,
+    OutgoingConfig,
+    parse_rule,
+)
+from ...syscalls.path_rules import FileConfig, FsMode, PathRules, PatternError, compile_pattern
+from ...syscalls.policy import PolicyConfig
+from ..environment import EnvConfig
+from ..errors import EXIT_USAGE, UsageError
+from ..targets.kubernetes.settings import DEFAULT_IMAGE, AgentSettings, KubeSettings
+from . import schema
+from .env_file import parse_env_file
+from .file import read_file
+from .overlays import Flags, check_exclusive, flag_tree, layered, variable_tree
+from .schema import Listed, Tree, validate
+from .support import unsupported
+from .target import FORMS, TargetSpec, parse_target
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run is told. `warnings`: lines for the user about what was asked for but will not happen."""
+
+    target: str | None
+    kube: KubeSettings
+    agent: AgentSettings
+    env: EnvConfig
+    policy: PolicyConfig
+    key: str
+    trace: bool = False
+    stats: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def parsed_target(self) -> TargetSpec:
+        """What `target` names; UsageError if it is missing, not understood or not supported yet."""
+        if self.target is None:
+            raise UsageError(f"no target: give -t TARGET, where TARGET is {FORMS}", EXIT_USAGE)
+        return parse_target(self.target)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the configuration needs to know of this machine. `executable`: absolute path of CMD, empty if unknown."""
+
+    environ: Mapping[str, str]
+    working_directory: bytes
+    executable: bytes = b""
+
+
+def load(flags: Flags, machine: Machine) -> Config:
+    """The configuration; UsageError in one line naming the flag, variable or file and key that is wrong."""
+    environ = machine.environ
+    over = layered(_checked("the environment", variable_tree(environ)), _checked("the command line", flag_tree(flags)))
+    key = _key(over)
+    path = flags.config_file or environ.get("MIRRORD_CONFIG_FILE", "")
+    tree = over
+    if path:
+        directory = os.fsdecode(machine.working_directory)
+        file = read_file(path, directory, environ, key)
+        if "key" in file and "key" not in over:
+            # The file's own key is also what its templates mean by it.
+            key = _key(file)
+            file = read_file(path, directory, environ, key)
+        validate(path, file)
+        tree = layered(_checked(path, file), over)
+    return _build(validate("the configuration", tree, strict=False), tree, flags, machine, key)
+
+
+def _checked(source: str, tree: Tree) -> Tree:
+    check_exclusive(source, tree)
+    return tree
+
+
+def _key(tree: Tree) -> str:
+    given = tree.get("key")
+    return given if isinstance(given, str) and given else secrets.token_hex(4)
+
+
+def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: str) -> Config:
+    warnings: list[str] = []
+    policy = PolicyConfig(
+        files=_files(root.feature.fs, machine, warnings),
+        outgoing=_outgoing(root.feature.network.outgoing, warnings),
+        incoming=_incoming(root.feature.network.incoming, warnings),
+        dns=_default(root.feature.network.dns.enabled, True),
+        hostname=_default(root.feature.hostname, True),
+        ipv6=_default(root.feature.network.ipv6, True),
+    )
+    return Config(
+        target=root.target.path,
+        kube=KubeSettings(
+            namespace=root.target.namespace,
+            context=root.kube_context,
+            kubeconfig=None if root.kubeconfig is None else _expand_home(root.kubeconfig, machine.environ),
+            accept_invalid_certificates=_default(root.accept_invalid_certificates, False),
+        ),
+        agent=_agent(root.agent, warnings),
+        env=_env(root.feature.env, machine),
+        policy=policy,
+        key=key,
+        trace=flags.trace,
+        stats=flags.stats,
+        warnings=tuple(unsupported(tree) + warnings),
+    )
+
+
+def _default(value: bool | None, default: bool) -> bool:
+    return default if value is None else value
+
+
+def _listed(value: Listed | None) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+
+
+def _expand_home(path: str, environ: Mapping[str, str]) -> str:
+    home = environ.get("HOME", "")
+    return home + path[1:] if home and (path == "~" or path.startswith("~/")) else path
+
+
+def _files(fs: schema.Fs, machine: Machine, warnings: list[str]) -> FileConfig:
+    mode = FsMode(fs.mode or "read")
+    config = FileConfig(
+        mode=mode,
+        read_write=_listed(fs.read_write),
+        read_only=_listed(fs.read_only),
+        local=_listed(fs.local),
+        not_found=_listed(fs.not_found),
+        mapping=tuple((fs.mapping or {}).items()),
+        home=os.fsencode(machine.environ.get("HOME", "")),
+        working_directory=machine.working_directory,
+        temporary_directory=os.fsencode(machine.environ.get("TMPDIR") or "/tmp"),
+        executable=machine.executable,
+    )
+    try:
+        PathRules(config)
+    except PatternError as error:
+        raise UsageError(str(error), EXIT_USAGE) from None
+    writes = "files are read from the pod, writes stay local"
+    if mode is FsMode.WRITE:
+        warnings.append(f"feature.fs.mode write is not supported yet: {writes}")
+    if config.read_write and mode is not FsMode.LOCAL:
+        warnings.append(f"feature.fs.read_write is not supported yet for writing: {writes}")
+    return config
+
+
+def _outgoing(outgoing: schema.Outgoing, warnings: list[str]) -> OutgoingConfig:
+    return OutgoingConfig(
+        tcp=_default(outgoing.tcp, True),
+        udp=_default(outgoing.udp, True),
+        ignore_localhost=_default(outgoing.ignore_localhost, False),
+        only_remote=_rules("remote", outgoing.filter.remote, warnings),
+        only_local=_rules("local", outgoing.filter.local, warnings),
+    )
+
+
+def _rules(side: str, texts: Listed | None, warnings: list[str]) -> tuple[AddressRule, ...] | None:
+    if texts is None:
+        return None
+    key = f"feature.network.outgoing.filter.{side}"
+    try:
+        rules = tuple(parse_rule(text) for text in _listed(texts))
+    except FilterError as error:
+        raise UsageError(f"{key}: {error}", EXIT_USAGE) from None
+    names = ", ".join(rule.name for rule in rules if rule.name)
+    if names:
+        warnings.append(f"{key}: names are not supported yet and match nothing: {names}")
+    return rules
+
+
+def _incoming(incoming: schema.Incoming, warnings: list[str]) -> IncomingConfig:
+    key = "feature.network.incoming"
+    mode = IncomingMode.OFF if incoming.mode in ("mirror", "off") else IncomingMode.STEAL
+    if incoming.mode == "mirror":
+        warnings.append(f"{key}.mode mirror is not supported yet: no traffic of the pod comes here (steal does)")
+    ignored = set(incoming.ignore_ports or ())
+    http_filter = dict(incoming.http_filter or {})
+    ports = http_filter.pop("ports", None)
+    if http_filter and mode is IncomingMode.STEAL:
+        # Never take more of other people's traffic than was asked for.
+        if isinstance(ports, list) and all(isinstance(port, int) for port in ports):
+            ignored.update(ports)
+            what = f"ports {', '.join(map(str, ports))} are not stolen"
+        else:
+            mode, what = IncomingMode.OFF, "no traffic of the pod comes here"
+        warnings.append(f"{key}.http_filter is not supported yet: {what}")
+    return IncomingConfig(
+        mode=mode,
+        ports=None if incoming.ports is None else frozenset(incoming.ports),
+        ignore_ports=frozenset(ignored),
+        ignore_localhost=_default(incoming.ignore_localhost, False),
+        port_mapping=_port_mapping(f"{key}.port_mapping", incoming.port_mapping or []),
+    )
+
+
+def _port_mapping(key: str, pairs: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    for side, what in ((0, "local"), (1, "pod")):
+        ports = [pair[side] for pair in pairs]
+        twice = {port for port in ports if ports.count(port) > 1}
+        if twice:
+            raise UsageError(f"{key}: the {what} port {min(twice)} is given twice", EXIT_USAGE)
+    return tuple((local, pod) for local, pod in pairs)
+
+
+def _env(env: schema.Env, machine: Machine) -> EnvConfig:
+    try:
+        mapping = tuple(
+            (compile_pattern("feature.env.mapping", pattern, ignore_case=False), value)
+            for pattern, value in (env.mapping or {}).items()
+        )
+    except PatternError as error:
+        raise UsageError(str(error), EXIT_USAGE) from None
+    for name, value in (env.override or {}).items():
+        if not name or "=" in name or "\0" in name + value:
+            raise UsageError(f"feature.env.override: {name!r} cannot be an environment variable", EXIT_USAGE)
+    return EnvConfig(
+        include=None if env.include is None else _names(env.include),
+        exclude=_names(env.exclude),
+        env_file=() if env.env_file is None else _read_env_file(env.env_file, machine),
+        mapping=mapping,
+        override=tuple((env.override or {}).items()),
+        unset=_names(env.unset),
+    )
+
+
+# Lists of variable names may also be written as one text with ";" between.
+def _names(value: Listed | None) -> tuple[str, ...]:
+    return tuple(name.strip() for text in _listed(value) for name in text.split(";") if name.strip())
+
+
+def _read_env_file(path: str, machine: Machine) -> tuple[tuple[str, str], ...]:
+    path = os.path.join(os.fsdecode(machine.working_directory), _expand_home(path, machine.environ))
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            text = stream.read()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+        raise UsageError(f"cannot read the env file {path}: {reason}", EXIT_USAGE) from None
+    return parse_env_file(path, text, machine.environ)
+
+
+def _agent(agent: schema.Agent, warnings: list[str]) -> AgentSettings:
+    image = agent.image or DEFAULT_IMAGE
+    if image.rpartition("/")[2].partition(":")[0].startswith("mirrord"):
+        # A mirrord.json often names mirrord's own agent; that image has no Python.
+        warnings.append(f"agent.image {image} is mirrord's agent: {DEFAULT_IMAGE} is used instead")
+        image = DEFAULT_IMAGE
+    secrets_named = [secret.get("name", "") for secret in agent.image_pull_secrets or ()]
+    if not all(secrets_named):
+        raise UsageError('agent.image_pull_secrets: each entry is {"name": SECRET}', EXIT_USAGE)
+    if agent.startup_timeout is not None and not 0 < agent.startup_timeout < float("inf"):
+        raise UsageError("agent.startup_timeout: expected seconds above 0", EXIT_USAGE)
+    return AgentSettings(
+        image=image,
+        image_pull_policy=agent.image_pull_policy or "IfNotPresent",
+        image_pull_secrets=tuple(secrets_named),
+        namespace=agent.namespace,
+        ephemeral=agent.ephemeral,
+        startup_timeout_s=60.0 if agent.startup_timeout is None else float(agent.startup_timeout),
+    )

@@ -1,0 +1,129 @@
+"""environ(7) of the program: its own environment with the pod's merged in.
+
+mirrord's order: the pod's variables, less what is excluded; then the env file; then `mapping` gives new values to
+variables by name; then `override`; the result goes over the program's own environment; last, `unset` removes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from re import Pattern
+
+# Variables that describe the pod's machine, not its application: paths of runtimes and tool chains, loggers of the
+# tool itself. The list is mirrord's, and LD_PRELOAD: the library is in the pod, the dynamic loader runs here.
+DEFAULT_EXCLUDED = (
+    *("PATH", "HOME", "PWD", "HOMEPATH", "LD_PRELOAD"),
+    *("PYTHONPATH", "GOPATH", "GOMODCACHE"),
+    *("CLASSPATH", "JAVA_HOME", "JAVA_EXE", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "CATALINA_HOME"),
+    *("BUNDLE*", "GEM_HOME", "GEM_PATH", "RUBYLIB", "RUBYOPT"),
+    *("DOTNET_STARTUP_HOOKS", "DOTNET_EnableDiagnostics"),
+    *("RUST_LOG", "MIRRORD_LOG"),
+)
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """`feature.env`. Names in `include` (None: all) and `exclude` may hold `*` and `?`; `mapping` is by pattern.
+
+    A name in `include` without wildcards also brings back what is excluded by default. `env_file` is its content.
+    """
+
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    env_file: tuple[tuple[str, str], ...] = ()
+    mapping: tuple[tuple[Pattern[str], str], ...] = ()
+    override: tuple[tuple[str, str], ...] = ()
+    unset: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A variable of the pod that the program does not get, and why (for people)."""
+
+    name: bytes
+    why: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The merged environment, the names that came from the pod, and those of the pod that did not."""
+
+    variables: dict[bytes, bytes]
+    from_pod: tuple[bytes, ...]
+    dropped: tuple[Dropped, ...]
+
+
+def merge_environment(own: Mapping[bytes, bytes], pod: Iterable[bytes], config: EnvConfig) -> Environment:
+    """environ(7): `own` is this process's environment, `pod` the pod's `NAME=value` entries."""
+    filtered = _Filter(config)
+    taken: dict[str, str] = {}
+    dropped: list[Dropped] = []
+    for name, value in _entries(pod):
+        why = filtered.objection(name)
+        if why:
+            dropped.append(Dropped(_encode(name), why))
+        else:
+            taken[name] = value
+    from_pod = list(taken)
+    taken.update(config.env_file)
+    for name in taken:
+        for pattern, replacement in config.mapping:
+            if pattern.search(name):
+                taken[name] = replacement
+                break
+    taken.update(config.override)
+    variables = dict(own)
+    variables.update((_encode(name), _encode(value)) for name, value in taken.items())
+    unset = {name.upper() for name in config.unset}
+    for key in [key for key in variables if _decode(key).upper() in unset]:
+        del variables[key]
+    dropped += [Dropped(_encode(name), "feature.env.unset") for name in from_pod if name.upper() in unset]
+    kept = tuple(_encode(name) for name in from_pod if name.upper() not in unset)
+    return Environment(variables, kept, tuple(sorted(dropped, key=lambda drop: drop.name)))
+
+
+def name_pattern(glob: str) -> Pattern[str]:
+    """A variable name with `*` and `?` as a pattern for the whole name."""
+    parts = {"*": ".*", "?": "."}
+    return re.compile("".join(parts.get(char) or re.escape(char) for char in glob) + r"\Z", re.DOTALL)
+
+
+_DEFAULT_EXCLUDED = [name_pattern(glob) for glob in DEFAULT_EXCLUDED]
+
+
+class _Filter:
+    def __init__(self, config: EnvConfig) -> None:
+        include = config.include
+        self._include = None if include is None else [name_pattern(glob) for glob in include]
+        self._literal = {name for name in include or () if "*" not in name and "?" not in name}
+        self._exclude = [name_pattern(glob) for glob in config.exclude]
+
+    # Why the program must not get this variable of the pod; empty if it gets it.
+    def objection(self, name: str) -> str:
+        if name not in self._literal and any(pattern.match(name) for pattern in _DEFAULT_EXCLUDED):
+            return "excluded by default"
+        if any(pattern.match(name) for pattern in self._exclude):
+            return "feature.env.exclude"
+        if self._include is not None and not any(pattern.match(name) for pattern in self._include):
+            return "not in feature.env.include"
+        return ""
+
+
+# As getenv(3) sees them: entries without "=" or name are no variables, and the first of a name counts.
+def _entries(environ: Iterable[bytes]) -> Iterable[tuple[str, str]]:
+    seen = set()
+    for entry in environ:
+        name, separator, value = entry.partition(b"=")
+        if separator and name and name not in seen:
+            seen.add(name)
+            yield _decode(name), _decode(value)
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

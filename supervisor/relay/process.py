@@ -1,0 +1,296 @@
+"""The relay: a process between the tracer and the agent, so that no byte of bulk and no wait slows a stop.
+
+It is forked from the tracer's process and is on its own from then on: its own session (a terminal's signals are for the
+program), its own event loop, and no descriptor but stderr and the link. A pipe of the user's that stayed open here would
+keep its reader waiting for end-of-file.
+
+End-of-file on the link is the order to finish. It comes however the tracer ends, SIGKILL included: the relay says `Bye` to
+the agent, takes away what the target started, and exits. It heeds no other signal to end but SIGKILL, after which the
+agent finishes by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import traceback
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import NoReturn
+
+from ...agent.bootstrap.payload import BootClient, build
+from ...agent.options import Options
+from ...agent.pump.loop import Loop
+from ...agent.pump.transport import Transport
+from ...agent.wire.messages import Message
+from ...syscalls.requests import Lost, NotStarted, Ready
+from ..channel.base import Channel
+from ..errors import EXIT_OWN_FAILURE, UsageError
+from ..targets.base import Target
+from .addresses import AddressTable
+from .connects import open_listeners
+from .dispatch import Dispatch, Outward
+from .link import RelayEnd, RelayLink, make_link
+from .report import Progress, say
+from .session import AgentSession
+
+_CLOSE_TIMEOUT_S = 5.0
+_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE)
+
+
+@dataclass(frozen=True)
+class RelaySettings:
+    """What the relay is told by the configuration. `startup_timeout_s`: for the agent's answer once its loader waits."""
+
+    startup_timeout_s: float = 60.0
+    lease_s: int = 60
+    log_level: int = logging.WARNING
+    temporary_directory: str | None = None
+
+
+@dataclass(frozen=True)
+class RelayHandle:
+    """The tracer's hold on the relay, its child `pid`: the link, and the address table that both share."""
+
+    link: RelayLink
+    pid: int
+    addresses: AddressTable
+
+    def finish(self, timeout_s: float = 30.0) -> bool:
+        """Tell the relay to end and wait for it, so that nothing is left behind when we exit. False: it took too long.
+
+        Reaps it, unless that has been done.
+        """
+        self.link.close()
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            ended = bool(poll.poll(timeout_s * 1000))
+            if ended:
+                os.waitpid(self.pid, 0)
+            return ended
+        except ChildProcessError:
+            return True
+        finally:
+            os.close(pidfd)
+
+
+def start_relay(target: Target, settings: RelaySettings = RelaySettings()) -> RelayHandle:
+    """Fork the relay for this target. Returns at once; `Ready` or `NotStarted` comes over the link.
+
+    Call it before this process has threads. The child does not return.
+    """
+    addresses = AddressTable()
+    ours, theirs = make_link()
+    pid = os.fork()
+    if pid == 0:
+        _child(theirs, target, settings, addresses)
+    theirs.close()
+    return RelayHandle(RelayLink(ours), pid, addresses)
+
+
+def _child(link: socket.socket, target: Target, settings: RelaySettings, addresses: AddressTable) -> NoReturn:
+    status = EXIT_OWN_FAILURE
+    try:
+        _detach(link.fileno())
+        status = _Relay(link, target, settings, addresses).run()
+    except BaseException:
+        say("internal error of the relay; please report it with the lines below")
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+# Own session, own signals, no descriptors but stderr and the link. The objects of the parent that this process has copies
+# of must never be collected here: their finalizers would close descriptors that are ours by then.
+def _detach(link: int) -> None:
+    gc.freeze()
+    os.setsid()
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            try:
+                signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue  # reserved by libc
+    signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1) if _is_open(2) else (0, 1, 2):
+        os.dup2(null, fd, inheritable=True)
+    os.closerange(3, link)
+    os.closerange(link + 1, _highest_descriptor() + 1)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
+def _highest_descriptor() -> int:
+    return max(map(int, os.listdir("/proc/self/fd")))
+
+
+# The relay's life: start, serve, finish.
+class _Relay:
+    def __init__(self, link: socket.socket, target: Target, settings: RelaySettings, addresses: AddressTable) -> None:
+        self._socket = link
+        self._target = target
+        self._settings = settings
+        self._addresses = addresses
+        self._loop = Loop()
+        self._link: RelayEnd | None = None
+        self._agent: AgentSession | None = None
+        self._dispatch: Dispatch | None = None
+        self._is_up = False
+
+    def run(self) -> int:
+        try:
+            with _Abortable(self._socket):
+                channel = self._target.start(Progress())
+                transport = channel.open()
+        except UsageError as error:
+            self._not_started(error.text, error.exit_status)
+        except OSError as error:
+            self._not_started(f"cannot reach the agent for {self._target.describe()}: {error}", EXIT_OWN_FAILURE)
+        except TracerGone:
+            pass
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"internal error ({type(error).__name__}: {error}); please report it with the lines above"
+            self._not_started(reason, EXIT_OWN_FAILURE)
+        else:
+            self._serve(channel, transport)
+        return self._stop_target()
+
+    def _serve(self, channel: Channel, transport: Transport) -> None:
+        options = Options(
+            **self._target.agent_target(), lease_s=self._settings.lease_s, log_level=self._settings.log_level
+        )
+        self._agent = AgentSession(
+            self._loop,
+            channel,
+            options.secret,
+            name=self._target.describe(),
+            on_notice=self._on_notice,
+            on_up=self._on_up,
+            on_over=self._on_over,
+            say=say,
+        )
+        self._listeners = open_listeners()
+        self._link = RelayEnd(self._loop, self._socket, lambda packet: self._parts().from_tracer(packet), self._on_end)
+        self._dispatch = Dispatch(
+            self._loop,
+            self._agent.session,
+            self._addresses,
+            self._listeners,
+            Outward(self._link.reply, self._link.tell),
+            temporary_directory=self._settings.temporary_directory,
+            log_level=self._settings.log_level,
+        )
+        boot = BootClient(self._target.boot_secret, build(options))
+        self._agent.begin(transport, boot, self._settings.startup_timeout_s)
+        try:
+            self._loop.run()
+        except Exception as error:  # a bug of ours; what the target has started must go all the same
+            traceback.print_exc()
+            self._link.tell(Lost(f"internal error of the relay ({type(error).__name__}: {error}); please report it"))
+
+    def _parts(self) -> Dispatch:
+        assert self._dispatch is not None
+        return self._dispatch
+
+    def _on_up(self) -> None:
+        assert self._link is not None
+        self._is_up = True
+        ports = {family: listener.port for family, listener in self._listeners.items()}
+        self._link.tell(Ready(ports.get(socket.AF_INET, 0), ports.get(socket.AF_INET6, 0)))
+
+    def _on_notice(self, message: Message) -> None:
+        self._parts().from_agent(message, self._on_bye)
+
+    def _on_bye(self, reason: str) -> None:
+        self._on_over(f"the agent of {self._target.describe()} has ended: {reason or 'no reason given'}")
+
+    # The agent is gone for good. The tracer decides what becomes of the program; we stay until it closes the link.
+    def _on_over(self, reason: str) -> None:
+        assert self._link is not None
+        assert self._agent is not None
+        if self._is_up:
+            self._link.tell(Lost(reason))
+        else:
+            self._link.tell(NotStarted(reason, EXIT_OWN_FAILURE))
+        self._parts().fail_all(errno.ENETDOWN)
+        self._agent.abandon()
+
+    # The tracer is gone: finish.
+    def _on_end(self) -> None:
+        assert self._agent is not None
+        self._loop.call_later(_CLOSE_TIMEOUT_S, self._loop.stop)
+        self._agent.close("the program has ended", self._loop.stop)
+
+    def _not_started(self, reason: str, exit_status: int) -> None:
+        link = RelayEnd(self._loop, self._socket, lambda packet: None, self._loop.stop)
+        link.tell(NotStarted(reason, exit_status))
+        self._loop.run()
+
+    def _stop_target(self) -> int:
+        try:
+            self._target.stop()
+        except UsageError as error:
+            say(error.text)
+            return error.exit_status
+        return 0
+
+
+class TracerGone(BaseException):
+    """Raised in the relay's main thread, wherever it is, when the tracer goes away during the start."""
+
+
+# Starting a target blocks, for a minute if need be, in code that knows nothing of the link. So while it runs, end-of-file
+# on the link is a signal (O_ASYNC), whose handler raises. It raises again every half second, since an exception in a
+# finalizer or callback is lost.
+class _Abortable:
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGIO, self._on_signal)
+        signal.signal(signal.SIGALRM, self._on_signal)
+        fcntl.fcntl(self._link, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(self._link, fcntl.F_GETFL)
+        fcntl.fcntl(self._link, fcntl.F_SETFL, flags | os.O_ASYNC)
+        self._on_signal(0, None)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        flags = fcntl.fcntl(self._link, fcntl.F_GETFL)
+        fcntl.fcntl(self._link, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        poll = select.poll()
+        poll.register(self._link, 0)
+        if poll.poll(0):  # POLLHUP, which needs not be asked for
+            signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
+            raise TracerGone
+
+

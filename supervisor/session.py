@@ -1,0 +1,241 @@
+"""One run of the tool: relay and agent started, program launched and supervised, everything taken down again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ..agent.wire.messages import Failed, GetPod, Message, Pod
+from ..syscalls.context import Context
+from ..syscalls.objects import Objects
+from ..syscalls.policy import Policy
+from ..syscalls.requests import Counts, GetCounts, Lost, NotStarted, Ready
+from ..syscalls.table import handlers
+from .config.load import Config
+from .environment import merge_environment
+from .errors import UsageError
+from .relay.process import RelayHandle
+from .tracer import arch, filters
+from .tracer.asks import Asks
+from .tracer.doorbell import Doorbell
+from .tracer.driver import Driver
+from .tracer.launch import Inherited, launch
+from .tracer.loop import Loop
+from .tracer.own_signals import OwnSignals
+from .tracer.show import Tracer
+from .tracer.stops import Ended
+from .tracer.sweep import Sweeper
+from .tracer.tree import Tree
+
+_POD_ID = 0xFFFFFFFE
+_COUNTS_ID = 0xFFFFFFFF
+_POD_DEADLINE_S = 30.0
+_COUNTS_DEADLINE_S = 2.0
+_RELAY_END_S = 15.0
+_GRACE_S = 2.0
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What --stats shows. `stops`: of all supervised threads. Bytes: on the channel to the agent."""
+
+    stops: int
+    round_trips: int
+    bytes_sent: int
+    bytes_received: int
+    seconds: float
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"{self.stops} stops, {self.round_trips} round trips, {self.bytes_sent} bytes sent, "
+            f"{self.bytes_received} bytes received, {self.seconds:.3f} s"
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for beyond `Config`."""
+
+    stats_file: Path | None = None
+
+
+class Session:
+    """A started relay, and the program that runs with its help."""
+
+    def __init__(self, config: Config, options: Options, relay: RelayHandle, inherited: Inherited) -> None:
+        self._config = config
+        self._options = options
+        self._relay = relay
+        self._inherited = inherited
+        self._asks = Asks(relay.link)
+        self._notices: set[str] = set()
+        self._relay_ended = False
+        self._kill_at_s: float | None = None
+
+    def run(self, arguments: Sequence[str]) -> Ended:
+        """Wait for the agent, run `arguments`, and clean up.
+
+        Returns how the first process ended; UsageError if the agent or the program could not be started.
+        """
+        try:
+            ready = self._await(Ready, None)
+            self._relay.link.ask(GetPod(), _POD_ID)
+            pod = self._await(Pod, _POD_DEADLINE_S)
+            return self._supervise(arguments, ready, pod)
+        finally:
+            self._end_relay()
+
+    def _await(self, kind: type[M], deadline_s: float | None) -> M:
+        while self._relay.link.wait(deadline_s):
+            for packet in self._relay.link.drain():
+                message = packet.message
+                if isinstance(message, kind):
+                    return message
+                if isinstance(message, NotStarted):
+                    raise UsageError(message.reason, message.exit_status)
+                if isinstance(message, Lost):
+                    raise UsageError(message.reason)
+                if isinstance(message, Failed):
+                    raise UsageError(f"the agent cannot describe its pod: {message.text or os.strerror(message.errno)}")
+        raise UsageError("the agent does not answer")
+
+    # -- the program ------------------------------------------------------------------------------------------------
+
+    def _supervise(self, arguments: Sequence[str], ready: Ready, pod: Pod) -> Ended:
+        OwnSignals.block()
+        began_s = time.monotonic()
+        native = arch.native()
+        context = self._context(ready, pod)
+        self._asks.sockets = context.sockets
+        driver = Driver(
+            context,
+            handlers(native.syscall_numbers),
+            native,
+            self._asks.ask,
+            lambda names: filters.later_filter(native, names),
+        )
+        if self._config.trace:
+            driver.observer = Tracer().observe
+        _raise_descriptor_limit()
+        doorbell = Doorbell()
+        try:
+            self._relay.link.set_doorbell(doorbell.pid)
+            launched = launch(arguments, self._environment(pod), filters.first_filter(native), self._inherited)
+            _let_go_of_standard_files()
+            tree = Tree(native)
+            tree.add_root(launched.pid)
+            loop = Loop(driver, tree, doorbell, launched, arguments[0])
+            self._connect(loop, driver, context, Sweeper(tree, context))
+            end = self._loop_with_signals(loop, driver)
+        finally:
+            doorbell.remove()
+        self._report(loop, time.monotonic() - began_s)
+        return end
+
+    def _context(self, ready: Ready, pod: Pod) -> Context:
+        return Context(
+            policy=Policy(self._config.policy),
+            objects=Objects(),
+            pod=pod,
+            relay=self._asks,
+            addresses=self._relay.addresses,
+            listener4_port=ready.listener4_port,
+            listener6_port=ready.listener6_port,
+            notice=self._notice,
+        )
+
+    def _environment(self, pod: Pod) -> Mapping[bytes, bytes]:
+        return merge_environment(dict(os.environb), pod.environ, self._config.env).variables
+
+    def _connect(self, loop: Loop, driver: Driver, context: Context, sweeper: Sweeper) -> None:
+        def ring() -> None:
+            self._asks.drain()
+            self._asks.deliver(driver.answer)
+            sweeper.sweep_if_due()
+            if self._asks.lost and self._kill_at_s is None:
+                self._give_up(loop)
+
+        def child_ended(pid: int) -> None:
+            if pid == self._relay.pid:
+                self._relay_ended = True
+                ring()
+
+        loop.on_ring = ring
+        loop.on_child_end = child_ended
+
+    def _give_up(self, loop: Loop) -> None:
+        # What the program asks of the pod can no longer be answered, and answering locally would be wrong.
+        self._notice("lost", f"{self._asks.lost}; ending the program")
+        self._kill_at_s = time.monotonic() + _GRACE_S
+        loop.kill_all(signal.SIGTERM)
+
+    def _loop_with_signals(self, loop: Loop, driver: Driver) -> Ended:
+        def pass_on(number: int) -> None:
+            loop.post(lambda: loop.pass_on(number))
+
+        def tick() -> None:
+            if driver.parked:
+                loop.post(driver.interrupt_parked)
+            if self._kill_at_s is not None and time.monotonic() > self._kill_at_s:
+                loop.post(lambda: loop.kill_all(signal.SIGKILL))
+
+        signals = OwnSignals(pass_on, tick)
+        signals.start()
+        try:
+            return loop.run()
+        finally:
+            signals.stop()
+
+    def _report(self, loop: Loop, seconds: float) -> None:
+        if not (self._config.stats or self._options.stats_file):
+            return
+        counts = Counts(0, 0, 0)
+        if not self._relay_ended and not self._asks.lost:
+            self._relay.link.ask(GetCounts(), _COUNTS_ID)
+            with contextlib.suppress(UsageError):
+                counts = self._await(Counts, _COUNTS_DEADLINE_S)
+        statistics = Statistics(loop.stops, counts.round_trips, counts.bytes_sent, counts.bytes_received, seconds)
+        if self._config.stats:
+            sys.stderr.write(f"mirrord-trace: {statistics.line()}\n")
+        if self._options.stats_file:
+            self._options.stats_file.write_text(json.dumps(asdict(statistics)) + "\n")
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _end_relay(self) -> None:
+        # The relay takes the agent down; nothing may be left behind once the tool's exit status is known.
+        if not self._relay_ended and not self._relay.finish(_RELAY_END_S):
+            self._notice("relay", "cleaning up in the pod takes too long; leaving it to the agent's lease")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._relay.pid, signal.SIGKILL)
+
+    def _notice(self, key: str, text: str) -> None:
+        if key not in self._notices:
+            self._notices.add(key)
+            sys.stderr.write(f"mirrord-trace: {text}\n")
+
+
+def _raise_descriptor_limit() -> None:
+    # A memory descriptor for each process, and files on their way to the program.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _let_go_of_standard_files() -> None:
+    # A pipe must end when the program closes its end, whether or not the tool still runs.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)

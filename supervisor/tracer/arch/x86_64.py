@@ -1,0 +1,85 @@
+"""x86-64: `struct user_regs_struct` of <sys/user.h>, System V syscall convention."""
+
+from __future__ import annotations
+
+import struct
+
+from .. import ptrace
+
+_WORDS = struct.Struct("<27Q")
+_MASK = 0xFFFFFFFFFFFFFFFF
+
+# Positions in user_regs_struct.
+R10, R9, R8, RAX, RCX, RDX, RSI, RDI, ORIG_RAX, RIP, RSP = 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 19
+_ARGUMENTS = (RDI, RSI, RDX, R10, R8, R9)
+_SYSCALL_INSTRUCTION_BYTES = 2
+
+AUDIT_ARCH = 0xC000003E
+AUDIT_ARCH_I386 = 0x40000003
+X32_BIT = 0x40000000
+
+NUMBERS: dict[str, int] = {
+    "open": 2, "stat": 4, "fstat": 5, "lstat": 6, "mmap": 9, "access": 21, "socket": 41, "connect": 42, "accept": 43,
+    "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "bind": 49, "listen": 50, "getsockname": 51,
+    "getpeername": 52, "getsockopt": 55, "clone": 56, "fork": 57, "vfork": 58, "uname": 63, "getdents": 78, "creat": 85,
+    "readlink": 89, "getxattr": 191, "lgetxattr": 192, "listxattr": 194, "llistxattr": 195,
+    "getdents64": 217, "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269,
+    "accept4": 288, "recvmmsg": 299, "sendmmsg": 307, "seccomp": 317, "memfd_create": 319, "statx": 332,
+    "io_uring_setup": 425, "clone3": 435, "openat2": 437, "faccessat2": 439,
+}  # fmt: skip
+
+
+class X8664:
+    """x86-64, measured and tested."""
+
+    name = "x86_64"
+    audit = AUDIT_ARCH
+    syscall_numbers = NUMBERS
+
+    def registers(self, tid: int) -> list[int]:
+        return list(_WORDS.unpack(ptrace.get_register_set(tid, _WORDS.size)))
+
+    def set_registers(self, tid: int, words: list[int]) -> None:
+        ptrace.set_register_set(tid, _WORDS.pack(*words))
+
+    def argument_index(self, position: int) -> int:
+        return _ARGUMENTS[position]
+
+    def set_call(self, tid: int, words: list[int], sysno: int) -> None:
+        changed = list(words)
+        changed[ORIG_RAX] = sysno & _MASK
+        self.set_registers(tid, changed)
+
+    def skip(self, tid: int, result: int) -> None:
+        ptrace.poke_user(tid, ORIG_RAX * 8, -1)
+        ptrace.poke_user(tid, RAX * 8, result)
+
+    def set_result(self, tid: int, words: list[int], result: int) -> None:
+        changed = list(words)
+        changed[RAX] = result & _MASK
+        # orig_rax -1: the kernel must not take this result for one of its own that asks for a restart.
+        changed[ORIG_RAX] = _MASK
+        self.set_registers(tid, changed)
+
+    def set_interrupted(self, tid: int, words: list[int], sysno: int, result: int) -> None:
+        changed = list(words)
+        changed[RAX] = result & _MASK
+        changed[ORIG_RAX] = sysno & _MASK
+        self.set_registers(tid, changed)
+
+    def rewound(self, words: list[int], sysno: int) -> list[int]:
+        changed = list(words)
+        changed[RIP] -= _SYSCALL_INSTRUCTION_BYTES
+        changed[RAX] = sysno & _MASK
+        changed[ORIG_RAX] = _MASK
+        return changed
+
+    def sysno(self, words: list[int]) -> int:
+        return words[ORIG_RAX]
+
+    def result(self, words: list[int]) -> int:
+        value = words[RAX]
+        return value - (1 << 64) if value >> 63 else value
+
+    def skip_and_rewind(self, tid: int, words: list[int], sysno: int) -> None:
+        self.set_registers(tid, self.rewound(words, sysno))

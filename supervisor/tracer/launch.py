@@ -1,0 +1,141 @@
+"""Starts the program under the tracer: fork, PTRACE_SEIZE, filter, execve(2).
+
+The child waits for the tracer before it puts the filter on itself, since RET_TRACE without a tracer is ENOSYS. What the
+tool changed for itself (signal mask and dispositions, descriptor limit) is put back, so that the program starts as if
+the shell had started it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ..errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, UsageError
+from . import filter as seccomp
+from . import ptrace
+
+OPTIONS = (
+    ptrace.OPTION_TRACESYSGOOD
+    | ptrace.OPTION_TRACEFORK
+    | ptrace.OPTION_TRACEVFORK
+    | ptrace.OPTION_TRACECLONE
+    | ptrace.OPTION_TRACEEXEC
+    | ptrace.OPTION_TRACESECCOMP
+    | ptrace.OPTION_EXITKILL
+)
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What the tool found at its start and the program must find again."""
+
+    signal_mask: set[int]
+    open_files: tuple[int, int]
+
+    @classmethod
+    def now(cls) -> Inherited:
+        """Call before the tool changes anything."""
+        return cls(
+            {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())},
+            resource.getrlimit(resource.RLIMIT_NOFILE),
+        )
+
+
+class Launched:
+    """The first process. Until it has executed the program, its stops mean nothing."""
+
+    def __init__(self, pid: int, failure: int) -> None:
+        self.pid = pid
+        self._failure = failure
+
+    def failure(self, program: str) -> UsageError | None:
+        """After it ended without executing anything: why. None if it did start."""
+        report = os.read(self._failure, 64).split()
+        if len(report) != 2:
+            return None
+        step, number = report[0].decode(), int(report[1])
+        if step != "exec":
+            return UsageError(f"cannot put the seccomp filter on the program: {os.strerror(number)}; see mirrord-trace doctor")
+        status = EXIT_NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else EXIT_NOT_EXECUTABLE
+        hint = " (is it on PATH?)" if number == errno.ENOENT and "/" not in program else ""
+        return UsageError(f"cannot execute {program}: {os.strerror(number)}{hint}", status)
+
+
+def launch(arguments: Sequence[str], environment: Mapping[bytes, bytes], code: bytes, inherited: Inherited) -> Launched:
+    """Start `arguments` with `environment` under the seccomp program `code`; returns before execve(2).
+
+    UsageError if the kernel does not let this process trace its own child.
+    """
+    failure_read, failure_write = os.pipe()
+    go_read, go_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(go_write)
+        _become(arguments, environment, code, inherited, go_read, failure_write)
+    os.close(failure_write)
+    os.close(go_read)
+    try:
+        ptrace.seize(pid, OPTIONS)
+    except PermissionError:
+        os.close(go_write)
+        os.waitpid(pid, 0)
+        raise UsageError(
+            "the kernel forbids tracing (Yama ptrace_scope 3, or a sandbox without ptrace); see mirrord-trace doctor"
+        ) from None
+    os.write(go_write, b".")
+    os.close(go_write)
+    return Launched(pid, failure_read)
+
+
+def _become(
+    arguments: Sequence[str],
+    environment: Mapping[bytes, bytes],
+    code: bytes,
+    inherited: Inherited,
+    go: int,
+    failure: int,
+) -> NoReturn:
+    step = "start"
+    try:
+        if os.read(go, 1) != b".":
+            os._exit(EXIT_NOT_EXECUTABLE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, inherited.open_files)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        # A Ctrl-C that waits since the fork must end this process, not raise in it; ignored by the shell, it stays so.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        step = "filter"
+        _install(code)
+        step = "exec"
+        signal.pthread_sigmask(signal.SIG_SETMASK, inherited.signal_mask)
+        _execute(arguments, environment)
+    except OSError as error:
+        os.write(failure, f"{step} {error.errno or errno.EIO}".encode())
+    except BaseException as error:  # the child of a fork must not return into the caller's stack
+        sys.stderr.write(f"mirrord-trace: {error!r}\n")
+    os._exit(EXIT_NOT_FOUND)
+
+
+def _install(code: bytes) -> None:
+    # With CAP_SYS_ADMIN no_new_privs is not needed, and setuid programs keep working.
+    try:
+        seccomp.install(code, no_new_privs=False)
+    except PermissionError:
+        seccomp.install(code, no_new_privs=True)
+
+
+def _execute(arguments: Sequence[str], environment: Mapping[bytes, bytes]) -> None:
+    try:
+        os.execvpe(arguments[0], list(arguments), dict(environment))
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        # execvp(3): a text file without an interpreter line is a shell script.
+        os.execve("/bin/sh", ["/bin/sh", *arguments], dict(environment))

@@ -1,0 +1,205 @@
+"""The tracer's loop: wait, classify, dispatch. The only thread that makes ptrace requests.
+
+Everything that can happen arrives as a wait status of some child: stops and ends of tracees, the doorbell (the relay or
+our own signal thread has something for us), and the end of the relay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+
+from ..errors import InternalError, TraceeGone
+from . import ptrace
+from .arch import Arch
+from .doorbell import Doorbell
+from .driver import Driver
+from .launch import Launched
+from .own_signals import stop_like
+from .stops import (
+    SECCOMP_STATUS,
+    Ended,
+    ExecStop,
+    GroupStop,
+    NewTaskStop,
+    SignalDeliveryStop,
+    Stop,
+    SyscallStop,
+    classify,
+)
+from .tracee import Tracee
+from .tree import Tree
+
+Post = Callable[[], None]
+
+
+class Loop:
+    """Supervises one program and everything it starts, until the last of it has ended."""
+
+    def __init__(self, driver: Driver, tree: Tree, doorbell: Doorbell, launched: Launched, program: str) -> None:
+        self.stops = 0
+        self.root_end: Ended | None = None
+        self.on_ring: Callable[[], None] = lambda: None
+        """Called after the doorbell, and before tracees are judged by state that the relay may have changed."""
+        self.on_child_end: Callable[[int], None] = lambda pid: None
+        """Called with the pid of an ended child that was no tracee: the relay."""
+        self._driver = driver
+        self._tree = tree
+        self._doorbell = doorbell
+        self._launched = launched
+        self._program = program
+        self._posted: deque[Post] = deque()
+        self._started: bool = False
+        self._foreign: set[int] = set()
+
+    def post(self, work: Post) -> None:
+        """Have `work` done by the loop's thread. Any thread; never blocks."""
+        self._posted.append(work)
+        self._doorbell.ring()
+
+    def kill_all(self, number: int) -> None:
+        """Send a signal to every supervised process."""
+        for tgid in {tracee.tgid for tracee in self._tree.tracees.values()}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(tgid, number)
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal to the first process, or, once that has ended, to what it left behind."""
+        if self._launched.pid in self._tree.tracees:
+            # Not reaped yet, so its number is still its own.
+            os.kill(self._launched.pid, number)
+        else:
+            self.kill_all(number)
+
+    def run(self) -> Ended:
+        """Until no tracee is left. Returns how the first process ended; UsageError if it could not be executed."""
+        tracees = self._tree.tracees
+        waitpid = os.waitpid
+        at_seccomp_stop = self._driver.at_seccomp_stop
+        while tracees:
+            tid, status = waitpid(-1, ptrace.WALL)
+            tracee = tracees.get(tid)
+            try:
+                if status == SECCOMP_STATUS and tracee is not None and self._started:
+                    self.stops += 1
+                    if not at_seccomp_stop(tracee):
+                        self._refuse(tracee)
+                else:
+                    self._dispatch(tid, tracee, classify(status))
+            except TraceeGone:
+                # It was killed while stopped; its end is the next thing waitpid reports of it.
+                if tracee is not None:
+                    self._driver.abandon(tracee)
+        if self.root_end is None:
+            raise InternalError("the first process ended unseen")
+        return self.root_end
+
+    def _dispatch(self, tid: int, tracee: Tracee | None, stop: Stop) -> None:
+        if tid == self._doorbell.pid:
+            self._rung(stop)
+        elif tracee is None:
+            self._unknown(tid, stop)
+        elif isinstance(stop, Ended):
+            self._ended(tracee, stop)
+        else:
+            self.stops += 1
+            self._stopped(tracee, stop)
+
+    def _stopped(self, tracee: Tracee, stop: Stop) -> None:
+        tid = tracee.tid
+        if isinstance(stop, SyscallStop):
+            self._driver.at_syscall_stop(tracee)
+        elif isinstance(stop, SignalDeliveryStop):
+            ptrace.cont(tid, stop.signal)
+        elif isinstance(stop, GroupStop):
+            self._group_stop(tracee, stop)
+        elif isinstance(stop, NewTaskStop):
+            child = ptrace.event_message(tid)
+            if self._tree.announce(tracee, child):
+                self._run_on(child)
+            ptrace.cont(tid)
+        elif isinstance(stop, ExecStop):
+            for replaced in self._tree.executed(tid):
+                self._driver.abandon(replaced)
+            self._started = True
+            ptrace.cont(tid)
+            self._adopt()
+        else:  # TrapStop; a SeccompStop only before the program has been executed
+            ptrace.cont(tid)
+
+    def _group_stop(self, tracee: Tracee, stop: GroupStop) -> None:
+        ptrace.listen(tracee.tid)
+        if tracee.tid != self._launched.pid:
+            return
+        # The shell waits for us, not for the program: to it, we stop when the first process stops. But somebody has to
+        # serve the others of the tree, one of which may be about to continue it; a stop from the terminal is theirs, too.
+        if stop.signal != signal.SIGSTOP or all(other.tgid == tracee.tgid for other in self._tree.tracees.values()):
+            stop_like(tracee.tid)
+
+    def _unknown(self, tid: int, stop: Stop) -> None:
+        if isinstance(stop, Ended):
+            self._tree.unclaimed.discard(tid)
+            self.on_child_end(tid)
+        else:
+            self._tree.unclaimed.add(tid)
+            # Its announcement gets lost if its parent is killed before it is reported.
+            if not self._tree.has_parent(tid):
+                self._adopt()
+
+    def _ended(self, tracee: Tracee, end: Ended) -> None:
+        self._driver.abandon(tracee)
+        del self._tree.tracees[tracee.tid]
+        if tracee.tid == self._launched.pid:
+            self.root_end = end
+            if not self._started:
+                failure = self._launched.failure(self._program)
+                if failure is not None:
+                    raise failure
+        self._adopt()
+
+    def _adopt(self) -> None:
+        # A task that is claimed too early only loses what it shares with its parent; one never claimed would hang.
+        for tracee in self._tree.adopt_orphans():
+            self._run_on(tracee.tid)
+
+    def _run_on(self, tid: int) -> None:
+        with contextlib.suppress(TraceeGone):
+            ptrace.cont(tid)
+
+    def _rung(self, stop: Stop) -> None:
+        if isinstance(stop, Ended):
+            raise InternalError("the doorbell process was killed")
+        self._doorbell.answered()
+        while self._posted:
+            self._posted.popleft()()
+        self.on_ring()
+
+    def _refuse(self, tracee: Tracee) -> None:
+        # A call of the i386 or x32 ABI: its numbers mean other calls, so letting it run would be a silent leak.
+        _, audit, _, _, sysno, *_ = ptrace.call_at_stop(tracee.tid)
+        refusal = refuse_foreign_call(self._driver.arch, tracee, audit, sysno)
+        if refusal and tracee.tgid not in self._foreign:
+            self._foreign.add(tracee.tgid)
+            sys.stderr.write(f"mirrord-trace: {refusal}\n")
+
+
+def refuse_foreign_call(arch: Arch, tracee: Tracee, audit: int, sysno: int) -> str:
+    """A call through another ABI. x32 and unknown numbers get ENOSYS; an i386 process is killed with SIGKILL.
+
+    Returns the line for the user, or "" for a number that no ABI has (which is ENOSYS natively, too).
+    """
+    arch.skip(tracee.tid, -errno.ENOSYS)
+    if audit == arch.audit:
+        ptrace.cont(tracee.tid)
+        return "" if sysno >> 31 else f"process {tracee.tgid} made an x32 system call; not supported, it gets ENOSYS"
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(tracee.tgid, signal.SIGKILL)
+    return (
+        f"process {tracee.tgid} made a 32-bit (i386) system call; 32-bit programs are not supported, "
+        "it is killed: build the program for 64 bit"
+    )

@@ -1,0 +1,148 @@
+"""The address space of a process: its memory, and the scratch memory this tool maps into it.
+
+/proc/TID/mem stays bound to the memory it was opened on, so one descriptor serves all threads and vfork children, and
+is dropped at exec. Reading through it is the cheapest way there is; writing through it would also change read-only
+pages, where the kernel answers EFAULT, so results are written by process_vm_writev(2).
+
+Scratch memory exists because the bytes an argument points to may be read-only, shared with other threads or on a
+goroutine's small stack: replaced arguments point to slots of our own instead. The region is mapped by a call injected
+into the tracee, once per address space, and found again by forked children, which inherit it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from ...syscalls.actions import SyscallError
+from ..errors import TraceeGone
+
+SLOT_BYTES = 512
+REGION_BYTES = 256 * 1024
+
+SHORT_STRING_BYTES = 256
+_PAGE = 4096
+
+_process_vm_writev = ctypes.CDLL(None, use_errno=True).process_vm_writev
+_process_vm_writev.restype = ctypes.c_ssize_t
+_process_vm_writev.argtypes = (
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong,
+)  # fmt: skip
+
+
+class AddressSpace:
+    """Memory of one `mm`, shared by the threads (and vfork children) that share it in the kernel."""
+
+    def __init__(self, regions: list[int] | None = None) -> None:
+        self.regions: list[int] = list(regions or ())
+        self._free: list[int] = [slot for base in self.regions for slot in _slots(base)]
+        self.memory = -1
+        """Descriptor of /proc/TID/mem, or -1 until it is first used."""
+
+    def fork(self) -> AddressSpace:
+        """The copy that a forked child has: same mappings, every slot free."""
+        return AddressSpace(self.regions)
+
+    def __del__(self) -> None:
+        # Shared by reference between tasks, so the last of them takes the descriptor along.
+        if self.memory >= 0:
+            os.close(self.memory)
+            self.memory = -1
+
+    # -- scratch ----------------------------------------------------------------------------------------------------
+
+    def take_slot(self) -> int | None:
+        """Address of a free slot of SLOT_BYTES, or None: a region has to be mapped first."""
+        return self._free.pop() if self._free else None
+
+    def give_slot(self, address: int) -> None:
+        """Take a slot back."""
+        self._free.append(address)
+
+    def add_region(self, base: int) -> None:
+        """A region of REGION_BYTES has been mapped at `base`."""
+        self.regions.append(base)
+        self._free.extend(_slots(base))
+
+    # -- memory -----------------------------------------------------------------------------------------------------
+
+    def read(self, tid: int, address: int, size_bytes: int) -> bytes:
+        """Exactly `size_bytes`; SyscallError(EFAULT) if any of it is unmapped."""
+        content = self._read_some(tid, address, size_bytes)
+        if len(content) < size_bytes:
+            raise SyscallError(errno.EFAULT)
+        return content
+
+    def read_string(self, tid: int, address: int, limit: int) -> bytes:
+        """The bytes before a NUL; EFAULT, or ENAMETOOLONG if there is none within `limit` bytes."""
+        content = self._read_some(tid, address, min(SHORT_STRING_BYTES, limit))
+        end = content.find(0)
+        if end >= 0:
+            return content[:end]
+        return self._read_long_string(tid, address, limit, content)
+
+    def _read_long_string(self, tid: int, address: int, limit: int, content: bytes) -> bytes:
+        while len(content) < limit:
+            position = address + len(content)
+            step = min(_PAGE - position % _PAGE, limit - len(content))
+            more = self._read_some(tid, position, step)
+            if not more:
+                raise SyscallError(errno.EFAULT)
+            end = more.find(0)
+            if end >= 0:
+                return content + more[:end]
+            content += more
+        raise SyscallError(errno.ENAMETOOLONG)
+
+    def write(self, tid: int, address: int, content: bytes) -> None:
+        """All of `content`; SyscallError(EFAULT) if any page is unmapped or not writable for the tracee.
+
+        process_vm_writev(2), since a write through /proc/TID/mem would also change read-only pages.
+        """
+        source = ctypes.create_string_buffer(content, len(content))
+        pieces = (ctypes.c_uint64 * 4)(ctypes.addressof(source), len(content), address, len(content))
+        here = ctypes.addressof(pieces)
+        written = _process_vm_writev(tid, here, 1, here + 16, 1, 0)
+        if written == len(content):
+            return
+        if written < 0 and ctypes.get_errno() == errno.ESRCH:
+            raise TraceeGone(tid)
+        if written < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EPERM):
+            self._write_by_file(tid, address, content)
+            return
+        raise SyscallError(errno.EFAULT)
+
+    def _write_by_file(self, tid: int, address: int, content: bytes) -> None:
+        # For kernels without CONFIG_CROSS_MEMORY_ATTACH and for sandboxes that forbid it.
+        try:
+            written = os.pwrite(self._open(tid), content, address)
+        except (OSError, OverflowError):
+            raise SyscallError(errno.EFAULT) from None
+        if written < len(content):
+            raise SyscallError(errno.EFAULT)
+
+    def _read_some(self, tid: int, address: int, size_bytes: int) -> bytes:
+        memory = self.memory
+        if memory < 0:
+            memory = self._open(tid)
+        try:
+            return os.pread(memory, size_bytes, address)
+        except (OSError, OverflowError):
+            # A read that crosses into an unmapped page returns what came before it; this one began in one.
+            raise SyscallError(errno.EFAULT) from None
+
+    def _open(self, tid: int) -> int:
+        if self.memory < 0:
+            try:
+                self.memory = os.open(f"/proc/{tid}/mem", os.O_RDWR | os.O_CLOEXEC)
+            except (FileNotFoundError, ProcessLookupError):
+                raise TraceeGone(tid) from None
+            except OSError as error:
+                # EACCES: the program has made itself unreadable (PR_SET_DUMPABLE); EMFILE, ENFILE.
+                raise SyscallError(error.errno or errno.EFAULT) from None
+        return self.memory
+
+
+def _slots(base: int) -> list[int]:
+    return list(range(base, base + REGION_BYTES, SLOT_BYTES))

@@ -1,0 +1,115 @@
+"""A supervised thread: what the kernel calls a task, seen from its tracer. Implements `syscalls.task.Task`."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from os import pread
+from typing import TYPE_CHECKING
+
+from ...syscalls.actions import SyscallError
+from ..errors import TraceeGone
+from .space import SHORT_STRING_BYTES, AddressSpace
+
+if TYPE_CHECKING:
+    from .call import ActiveCall
+
+_SYS_PIDFD_OPEN = 434
+_SYS_PIDFD_GETFD = 438
+_PIDFD_THREAD = os.O_EXCL
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Process:
+    """What the threads of one thread group share."""
+
+    def __init__(self, tgid: int, space: AddressSpace) -> None:
+        self.tgid = tgid
+        self.space = space
+        self.traps: frozenset[str] = frozenset()
+        """Calls that stop by filters added later (see driver, `Trap`)."""
+
+
+class Tracee:
+    """One task. Slots only: there may be thousands, and the loop touches one at every stop."""
+
+    __slots__ = ("call", "process", "space", "tgid", "tid")
+
+    def __init__(self, tid: int, process: Process) -> None:
+        self.tid = tid
+        self.tgid = process.tgid
+        self.process = process
+        self.space = process.space
+        self.call: ActiveCall | None = None
+
+    def read(self, address: int, size_bytes: int) -> bytes:
+        """See `Task.read`."""
+        return self.space.read(self.tid, address, size_bytes)
+
+    def read_string(self, address: int, limit: int = 4096) -> bytes:
+        """See `Task.read_string`. Almost every stop reads one short path, hence the way round `AddressSpace`."""
+        memory = self.space.memory
+        if memory >= 0 and limit >= SHORT_STRING_BYTES:
+            try:
+                content = pread(memory, SHORT_STRING_BYTES, address)
+            except (OSError, OverflowError):
+                raise SyscallError(errno.EFAULT) from None
+            end = content.find(0)
+            if end >= 0:
+                return content[:end]
+        return self.space.read_string(self.tid, address, limit)
+
+    def file_key(self, fd: int) -> tuple[int, int] | None:
+        """See `Task.file_key`: stat(2) through /proc/TID/fd."""
+        try:
+            status = os.stat(f"/proc/{self.tid}/fd/{fd}")
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def duplicate(self, fd: int) -> int:
+        """See `Task.duplicate`: pidfd_getfd(2).
+
+        The pidfd names this thread (PIDFD_THREAD, Linux 6.9), which also works once the group leader has exited;
+        older kernels only have process pidfds.
+        """
+        pidfd = _syscall(_SYS_PIDFD_OPEN, self.tid, _PIDFD_THREAD)
+        if pidfd < 0:
+            pidfd = _syscall(_SYS_PIDFD_OPEN, self.tgid, 0)
+        if pidfd == -errno.ESRCH:
+            raise TraceeGone(self.tid)
+        if pidfd < 0:
+            raise SyscallError(-pidfd)
+        try:
+            copy = _syscall(_SYS_PIDFD_GETFD, pidfd, ctypes.c_int(fd).value, 0)
+        finally:
+            os.close(pidfd)
+        if copy < 0:
+            if copy == -errno.ESRCH:
+                raise TraceeGone(self.tid)
+            raise SyscallError(-copy)
+        return copy
+
+    def current_directory(self) -> bytes:
+        """See `Task.current_directory`."""
+        try:
+            return os.readlink(f"/proc/{self.tid}/cwd".encode())
+        except OSError:
+            return b"/"
+
+    def has_pending_signal(self) -> bool:
+        """Whether a signal that would be acted on waits for this (parked) thread."""
+        try:
+            with open(f"/proc/{self.tid}/status", "rb") as status:
+                fields: dict[bytes, bytes] = dict(line.split(b":", 1) for line in status if line.startswith(b"S"))
+        except OSError:
+            return False
+        pending = int(fields[b"SigPnd"], 16) | int(fields[b"ShdPnd"], 16)
+        return bool(pending & ~int(fields[b"SigBlk"], 16) & ~int(fields[b"SigIgn"], 16))
+
+
+def _syscall(*arguments: int) -> int:
+    result = int(_libc.syscall(*arguments))
+    return result if result >= 0 else -ctypes.get_errno()

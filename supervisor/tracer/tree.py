@@ -1,0 +1,98 @@
+"""Who is who in the tree of supervised tasks: which threads make a process, which share memory.
+
+A new task is announced twice, in either order (ptrace(2)): by its parent's fork event and by its own first stop. It
+runs only once the parent's event has said what it shares with the parent, or the parent has died.
+"""
+
+from __future__ import annotations
+
+from ...syscalls.actions import SyscallError
+from .arch import Arch
+from .space import AddressSpace
+from .tracee import Process, Tracee
+
+_CLONE_VM = 0x100
+_CLONE_THREAD = 0x10000
+
+
+class Tree:
+    """All supervised tasks by tid."""
+
+    def __init__(self, arch: Arch) -> None:
+        self.tracees: dict[int, Tracee] = {}
+        self.unclaimed: set[int] = set()
+        """Tasks that have stopped for the first time before their parent announced them."""
+        self._arch = arch
+        self._numbers = arch.syscall_numbers
+
+    def add_root(self, tid: int) -> Tracee:
+        """The first process."""
+        tracee = self.tracees[tid] = Tracee(tid, Process(tid, AddressSpace()))
+        return tracee
+
+    def announce(self, parent: Tracee, tid: int) -> bool:
+        """At the parent's fork event. True if the new task has already stopped and must be set going."""
+        if tid not in self.tracees:
+            flags = self._clone_flags(parent, tid)
+            if flags & _CLONE_THREAD:
+                process = parent.process
+            else:
+                process = Process(tid, parent.space if flags & _CLONE_VM else parent.space.fork())
+                process.traps = parent.process.traps
+            self.tracees[tid] = Tracee(tid, process)
+        was_waiting = tid in self.unclaimed
+        self.unclaimed.discard(tid)
+        return was_waiting
+
+    def has_parent(self, tid: int) -> bool:
+        """Whether the process that made this new task is still there to announce it (or it is a thread of one)."""
+        status = _status(tid)
+        return status.get(b"Tgid") in self.tracees or status.get(b"PPid") in self.tracees
+
+    def adopt_orphans(self) -> list[Tracee]:
+        """Take in the unclaimed whose parent may have died before its event: what they share is read from /proc."""
+        adopted = []
+        for tid in self.unclaimed:
+            tgid = _status(tid).get(b"Tgid", tid)
+            sibling = self.tracees.get(tgid)
+            process = sibling.process if sibling is not None else Process(tgid, AddressSpace())
+            self.tracees[tid] = Tracee(tid, process)
+            adopted.append(self.tracees[tid])
+        self.unclaimed.clear()
+        return adopted
+
+    def executed(self, tid: int) -> list[Tracee]:
+        """At an exec stop: the thread has become `tid`, alone, with new memory. Returns those that it replaces."""
+        replaced = [tracee for tracee in self.tracees.values() if tracee.tgid == tid]
+        traps: frozenset[str] = frozenset()
+        for tracee in replaced:
+            traps = tracee.process.traps
+            del self.tracees[tracee.tid]
+        process = Process(tid, AddressSpace())
+        process.traps = traps
+        self.tracees[tid] = Tracee(tid, process)
+        return replaced
+
+    def _clone_flags(self, parent: Tracee, tid: int) -> int:
+        words = self._arch.registers(parent.tid)
+        sysno = self._arch.sysno(words)
+        first = words[self._arch.argument_index(0)]
+        if sysno == self._numbers["clone"]:
+            return first
+        if sysno == self._numbers["clone3"]:
+            try:
+                return int.from_bytes(parent.read(first, 8), "little")
+            except SyscallError:
+                # Another thread has unmapped the arguments meanwhile.
+                return _CLONE_THREAD if _status(tid).get(b"Tgid") == parent.tgid else 0
+        return _CLONE_VM if sysno == self._numbers.get("vfork") else 0
+
+
+def _status(tid: int) -> dict[bytes, int]:
+    # Tgid and PPid of a task; empty if it has gone.
+    try:
+        with open(f"/proc/{tid}/status", "rb") as status:
+            lines = [line.split() for line in status if line.startswith((b"Tgid:", b"PPid:"))]
+    except OSError:
+        return {}
+    return {line[0][:-1]: int(line[1]) for line in lines}
