@@ -1,0 +1,28 @@
+"""Fixtures of the system tests."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from mirrord_trace.supervisor.targets.demo import rootfs
+from runs import demo_pod, runner
+
+__all__ = ["demo_pod", "runner"]
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the pod's file system on this machine."""
+    root = tmp_path_factory.mktemp("tree")
+    rootfs.populate(str(root))
+    return root
+
+
+@pytest.fixture
+def unused_udp_port() -> int:
+    """A UDP port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
