@@ -26,7 +26,8 @@ $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or later with venv is missing: apt-get install python3 python3-venv" >&2; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	@# setuptools warns of every editable install.
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	touch $@
 
 $(PATHS):

@@ -74,17 +74,20 @@ class LocalChannel:
 
     def close(self) -> None:
         """Wait for the agent to end, as it does when the transport is closed; kill it if it does not."""
-        if self._process is None:
-            return
-        try:
-            self._process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.terminate()
-            try:
-                self._process.wait(_TERMINATE_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if self._process is not None:
+            self._end(self._process)
         if self._stderr is not None:
             self._stderr.close()
             self._stderr = None
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        try:
+            process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                process.wait(_TERMINATE_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from ..config.file import DEFAULT_PATH
 from ..config.overlays import Flags
 from ..errors import EXIT_OWN_FAILURE, EXIT_USAGE, UsageError
 
@@ -45,7 +46,9 @@ def _version() -> str:
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig; default: the current one.")
 @click.option("--kubeconfig", metavar="FILE", help="Default: KUBECONFIG, ~/.kube/config.")
 @click.option("-c", "--accept-invalid-certificates", is_flag=True, default=None, help="Do not check the API server's.")
-@click.option("-f", "--config-file", metavar="FILE", help="mirrord.json (or .toml, .yaml).")
+@click.option(
+    "-f", "--config-file", metavar="[FILE]", is_flag=False, flag_value=DEFAULT_PATH, help=f"Default without FILE: {DEFAULT_PATH}."
+)
 @click.option("-a", "--agent-namespace", metavar="NS", help="Where an agent pod is created; default: the target's.")
 @click.option("-i", "--agent-image", metavar="IMAGE", help="An image with Python 3.9 or later.")
 @click.option("--agent-startup-timeout", "agent_startup_timeout_s", type=float, metavar="SECONDS")
@@ -59,6 +62,8 @@ def _version() -> str:
 @click.option("--no-udp-outgoing", "udp_outgoing", flag_value=False, type=bool, default=None, help="UDP leaves from here.")
 @click.option("--no-outgoing", is_flag=True, help="Both.")
 @click.option("--steal", is_flag=True, default=None, help="Take over the pod's ports on which CMD listens (the default).")
+@click.option("--skip-processes", metavar="NAMES", help="Accepted for mirrord's sake; not supported yet.")
+@click.option("-k", "--key", metavar="KEY", help="The session's key, for templates in the configuration.")
 @click.option("--trace", is_flag=True, help="Print each supervised call with its route and the reason.")
 @click.option("--stats", is_flag=True, help="Print counts at the end: stops, round trips, bytes, time.")
 @click.option("--stats-file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write them as JSON.")

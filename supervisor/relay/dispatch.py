@@ -80,11 +80,15 @@ class Dispatch:
         elif isinstance(message, Bye):
             on_bye(message.reason)
 
+    def finish(self) -> None:
+        """The program has ended: no more datagrams, no new connections; those that are there may end in order."""
+        self._incoming.close()
+        self._udp.close()
+
     def fail_all(self, number: int) -> None:
         """The session is lost: answer what is open, and from now on every ask, with `Failed(number)`."""
         self._over = True
-        self._incoming.close()
-        self._udp.close()
+        self.finish()
         for id in list(self._open_asks):
             self._reply(id, Failed(number, "the session with the agent is lost"))
 

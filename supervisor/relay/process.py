@@ -20,7 +20,6 @@ import resource
 import select
 import signal
 import socket
-import traceback
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import NoReturn
@@ -38,7 +37,7 @@ from .addresses import AddressTable
 from .connects import open_listeners
 from .dispatch import Dispatch, Outward
 from .link import RelayEnd, RelayLink, make_link
-from .report import Progress, say
+from .report import Progress, say, say_traceback
 from .session import AgentSession
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -107,7 +106,7 @@ def _child(link: socket.socket, target: Target, settings: RelaySettings, address
         status = _Relay(link, target, settings, addresses).run()
     except BaseException:
         say("internal error of the relay; please report it with the lines below")
-        traceback.print_exc()
+        say_traceback()
     finally:
         os._exit(status)
 
@@ -171,7 +170,7 @@ class _Relay:
         except TracerGone:
             pass
         except Exception as error:
-            traceback.print_exc()
+            say_traceback()
             reason = f"internal error ({type(error).__name__}: {error}); please report it with the lines above"
             self._not_started(reason, EXIT_OWN_FAILURE)
         else:
@@ -208,7 +207,7 @@ class _Relay:
         try:
             self._loop.run()
         except Exception as error:  # a bug of ours; what the target has started must go all the same
-            traceback.print_exc()
+            say_traceback()
             self._link.tell(Lost(f"internal error of the relay ({type(error).__name__}: {error}); please report it"))
 
     def _parts(self) -> Dispatch:
@@ -242,6 +241,7 @@ class _Relay:
     def _on_end(self) -> None:
         assert self._agent is not None
         self._loop.call_later(_CLOSE_TIMEOUT_S, self._loop.stop)
+        self._parts().finish()
         self._agent.close("the program has ended", self._loop.stop)
 
     def _not_started(self, reason: str, exit_status: int) -> None:

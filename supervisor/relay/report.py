@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import traceback
 
 PATIENCE_S = 1.0
 """What takes longer than this is worth a line even if stderr is not a terminal."""
@@ -14,6 +15,12 @@ def say(text: str) -> None:
     """Write one line to stderr."""
     with contextlib.suppress(OSError):  # nobody reads it
         os.write(2, f"mirrord-trace: {text}\n".encode(errors="replace"))
+
+
+def say_traceback() -> None:
+    """Write the traceback of the exception being handled. Not by sys.stderr, whose file may be the parent's."""
+    with contextlib.suppress(OSError):
+        os.write(2, traceback.format_exc().encode(errors="replace"))
 
 
 class Progress:

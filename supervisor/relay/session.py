@@ -26,11 +26,16 @@ from ..errors import UsageError
 
 GREETING_TIMEOUT_S = 15.0
 LINGER_S = 2.0
-"""What the sockets of a program that has just ended may take to hand over their last bytes."""
+"""What the connections of a program that has just ended may take to end, so that its last bytes reach their peers.
+
+The agent forgets what it has not written yet when it hears `Bye`. A stream that has ended in both directions has nothing
+left to write.
+"""
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
 _RECV_BYTES = 4096
+_LINGER_STEP_S = 0.01
 
 
 class AgentSession:
@@ -81,10 +86,17 @@ class AgentSession:
     def close(self, reason: str, on_closed: Callable[[], None]) -> None:
         """End the session in order; `on_closed` when the agent knows it, or cannot be told."""
         self._stop()
-        if self.session.closed:
-            self._loop.call_soon(on_closed)
-        else:
-            self.session.close(reason, LINGER_S, on_closed)
+        give_up = time.monotonic() + LINGER_S
+
+        def wait() -> None:
+            if self.session.closed:
+                on_closed()
+            elif self.session.attached and self.session.connection.open_streams and time.monotonic() < give_up:
+                self._loop.call_later(_LINGER_STEP_S, wait)
+            else:
+                self.session.close(reason, 0.0, on_closed)
+
+        self._loop.call_soon(wait)
 
     def abandon(self) -> None:
         """End it without a word: open requests fail, joined sockets are reset."""

@@ -105,6 +105,13 @@ def _run(command: list[str], folder: Path) -> None:
         raise CannotBuild(f"{' '.join(command)}\n{done.stderr}")
 
 
+# go/NAME, i386, NAME or NAME-FLAVOUR.
+def _by_name(wanted: str) -> Path:
+    if wanted.startswith("go/"):
+        return go_program(wanted[3:])
+    return i386_program() if wanted == "i386" else c_program(*wanted.split("-"))
+
+
 def _all() -> None:
     for name in C_PROGRAMS:
         for flavour in FLAVOURS:
@@ -117,8 +124,7 @@ def _all() -> None:
 if __name__ == "__main__":
     try:
         for wanted in sys.argv[1:]:
-            kind, _, program = wanted.partition("/")
-            print(go_program(program) if kind == "go" else c_program(*wanted.split("-")))
+            print(_by_name(wanted))
         if len(sys.argv) == 1:
             _all()
     except CannotBuild as error:

@@ -28,10 +28,14 @@ class Side:
         self.session = Session(
             loop,
             Connection(role, **limits),
-            on_request=self.on_request,
+            on_request=self.asked,
             on_notice=self.notices.append,
             on_lost=self.lost.append,
         )
+
+    def asked(self, message: Message, reply: Reply) -> None:
+        """Whatever `on_request` is by now."""
+        self.on_request(message, reply)
 
     def keep(self, message: Message, reply: Reply) -> None:
         """Until a test says otherwise requests are only noted."""

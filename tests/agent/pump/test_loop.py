@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import threading
@@ -74,7 +75,7 @@ def test_an_event_of_a_closed_file_does_not_reach_the_next_file_of_its_number(lo
 
     for index, (one, other) in enumerate(pairs):
         other.send(b"x")
-        loop.watch(one.fileno(), READ, lambda events, index=index: ready(index, events))
+        loop.watch(one.fileno(), READ, functools.partial(ready, index))
     loop.run()
     assert stale == []
     for sock in [*pairs[0], *pairs[1], *fresh]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import select
 import socket
@@ -205,7 +206,9 @@ def test_socket_closed_before_the_verdict(relay: Relay, monkeypatch: pytest.Monk
     assert relay.pod.session.connection.open_streams == 0
 
 
-def test_failure_for_a_closed_socket_leaves_nothing(relay: Relay) -> None:
+def test_failure_for_a_closed_socket_leaves_nothing(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connects, "SETTLE_FOR_S", 0.01)
+    before = len(os.listdir("/proc/self/fd"))
     tracee = bound_socket(socket.AF_INET)
     relay.start(tracee)
     begin(relay, tracee)
@@ -213,6 +216,7 @@ def test_failure_for_a_closed_socket_leaves_nothing(relay: Relay) -> None:
     tracee.close()
     relay.refuse(errno.ECONNREFUSED)
     relay.pod.until(lambda: relay.told)
+    relay.pod.until(lambda: len(os.listdir("/proc/self/fd")) == before)
     assert relay.pod.session.connection.open_streams == 0
 
 
@@ -284,6 +288,8 @@ def _descriptor_limit() -> int:
 
 
 def test_no_listener_of_that_family(relay: Relay) -> None:
+    for listener in relay.listeners.values():
+        listener.close()
     relay.listeners.clear()
     relay.connects.start(StartConnect(5, POD_PEER, Address(bytes([127, 0, 0, 1]), 1)))
     relay.until_asked()

@@ -88,6 +88,9 @@ def test_ports_are_stolen(relay: Relay) -> None:
 
 def test_connects(relay: Relay) -> None:
     relay.pod.answers[ConnectTcp] = lambda message, reply: reply(Failed(errno.ECONNREFUSED))
+    for listener in relay.listeners.values():
+        listener.close()
+    relay.listeners.clear()  # there is no socket to settle
     relay.dispatch.from_tracer(Packet(TELL, 0, StartConnect(3, Address(bytes([10, 0, 0, 1]), 1), NOWHERE), -1))
     relay.pod.until(lambda: relay.told)
     assert relay.told == [Verdict(3, errno.ECONNREFUSED, NOWHERE, Address(bytes([10, 0, 0, 1]), 1))]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from mirrord_trace.supervisor.relay.report import Progress, say, size
+from mirrord_trace.supervisor.relay.report import Progress, say, say_traceback, size
 
 
 def test_a_line_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
@@ -19,6 +19,14 @@ def test_a_closed_stderr_is_no_error() -> None:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def test_a_traceback_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise RuntimeError("a bug")
+    except RuntimeError:
+        say_traceback()
+    assert "RuntimeError: a bug" in capfd.readouterr().err
 
 
 def test_quick_news_are_for_terminals_only(capfd: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ from mirrord_trace.agent.wire.messages import Message
 from mirrord_trace.supervisor.tracer import arch as machines
 from mirrord_trace.supervisor.tracer import filter as seccomp
 from mirrord_trace.supervisor.tracer import ptrace
+from mirrord_trace.supervisor.tracer.arch.x86_64 import X32_BIT
 from mirrord_trace.supervisor.tracer.doorbell import Doorbell
 from mirrord_trace.supervisor.tracer.driver import Driver
 from mirrord_trace.supervisor.tracer.launch import OPTIONS, Inherited, launch
@@ -150,7 +151,7 @@ import ctypes, errno, os, signal, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 def raw(number, *arguments):
-    result = libc.syscall(number, *(ctypes.c_long(argument) for argument in arguments))
+    result = libc.syscall(number, *(ctypes.c_long(argument) for argument in (*arguments, 0, 0, 0, 0, 0, 0)[:6]))
     return result if result >= 0 else -ctypes.get_errno()
 def call(*arguments):
     return raw({ARCH.syscall_numbers[CALL]}, *arguments)
@@ -201,7 +202,7 @@ def supervise(
     table = {numbers[name]: (name, handler) for name, handler in chosen.items()}
     driver = Driver(cast(Context, object()), table, ARCH, ask, later)
     first = [name for name in chosen if name not in trapped]
-    code = seccomp.program([seccomp.Rule(numbers[name]) for name in first], ARCH.audit, 0x40000000 if ARCH.name == "x86_64" else 0)
+    code = seccomp.program([seccomp.Rule(numbers[name]) for name in first], ARCH.audit, X32_BIT if ARCH.name == "x86_64" else 0)
     inherited = Inherited.now()
     OwnSignals.block()
     doorbell = Doorbell()

@@ -1,0 +1,125 @@
+"""What handlers may ask of a thread, against real ones."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from rig import CALL, Child, apart, lower_limit, syscall
+
+from mirrord_trace.supervisor.errors import TraceeGone
+from mirrord_trace.supervisor.tracer import ptrace, tracee as module
+from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop, SignalDeliveryStop
+from mirrord_trace.syscalls.actions import SyscallError
+
+
+@apart
+def test_its_descriptors_can_be_looked_at_and_shared() -> None:
+    def body() -> int:
+        fd = os.memfd_create("shared")
+        os.write(fd, b"0123456789")
+        os.lseek(fd, 3, os.SEEK_SET)
+        os.dup2(fd, 50)
+        syscall(CALL)
+        return os.lseek(fd, 0, os.SEEK_CUR)
+
+    child = Child(body)
+    assert child.next() == SeccompStop()
+    tracee = child.tracee()
+    copy = tracee.duplicate(50)
+    assert not os.get_inheritable(copy)
+    status = os.fstat(copy)
+    assert tracee.file_key(50) == (status.st_dev, status.st_ino)
+    assert os.read(copy, 4) == b"3456"
+    ptrace.cont(child.pid)
+    assert child.next() == Ended(7, 0, False)
+    os.close(copy)
+
+
+@apart
+def test_a_descriptor_that_is_not_open() -> None:
+    child = Child(lambda: syscall(CALL))
+    child.next()
+    tracee = child.tracee()
+    assert tracee.file_key(999) is None
+    for fd in (999, 0xFFFFFFFF, 0xFFFFFF9C):
+        with pytest.raises(SyscallError) as caught:
+            tracee.duplicate(fd)
+        assert caught.value.errno == errno.EBADF
+    child.kill()
+    with pytest.raises(TraceeGone):
+        tracee.duplicate(0)
+    child.next()
+    with pytest.raises(TraceeGone):
+        tracee.duplicate(0)
+    assert tracee.file_key(0) is None
+    assert tracee.current_directory() == b"/"
+    assert not tracee.has_pending_signal()
+
+
+@apart
+def test_our_own_lack_of_descriptors_is_an_errno() -> None:
+    child = Child(lambda: syscall(CALL))
+    child.next()
+    tracee = child.tracee()
+    taken: list[int] = []
+    lower_limit(32)
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    with pytest.raises(SyscallError) as caught:
+        tracee.duplicate(0)
+    assert caught.value.errno == errno.EMFILE
+    for fd in taken:
+        os.close(fd)
+    child.kill()
+
+
+@apart
+def test_older_kernels_have_pidfds_of_processes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PIDFD_THREAD", 1 << 30)  # a flag that no kernel knows: EINVAL
+    child = Child(lambda: syscall(CALL))
+    child.next()
+    os.close(child.tracee().duplicate(2))
+    child.kill()
+
+
+@apart
+def test_where_it_is(tmp_path: Path) -> None:
+    def body() -> int:
+        os.chdir(tmp_path)
+        return syscall(CALL)
+
+    child = Child(body)
+    child.next()
+    assert child.tracee().current_directory() == bytes(tmp_path)
+    child.kill()
+
+
+@apart
+@pytest.mark.parametrize(
+    ("disposition", "blocked", "pending"),
+    [(signal.SIG_DFL, False, True), (signal.SIG_IGN, False, False), (signal.SIG_DFL, True, False)],
+    ids=["would act", "ignored", "blocked"],
+)
+def test_whether_a_signal_waits(disposition: signal.Handlers, blocked: bool, pending: bool) -> None:
+    def body() -> int:
+        signal.signal(signal.SIGUSR1, disposition)
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        return syscall(CALL)
+
+    child = Child(body)
+    child.next()
+    tracee = child.tracee()
+    assert not tracee.has_pending_signal()
+    os.kill(child.pid, signal.SIGUSR1)
+    assert tracee.has_pending_signal() is pending
+    ptrace.cont(child.pid)
+    if pending:
+        assert child.next() == SignalDeliveryStop(signal.SIGUSR1)
+    child.kill()
