@@ -73,9 +73,7 @@ def open_file(root: Root, request: OpenFile) -> OpenResult:
     which a regular file could be exchanged for a device.
     """
     flags = request.flags
-    fd = root.open_path(
-        request.path, follow=not flags & os.O_NOFOLLOW, directory=bool(flags & os.O_DIRECTORY)
-    )
+    fd = root.open_path(request.path, follow=not flags & os.O_NOFOLLOW, directory=bool(flags & os.O_DIRECTORY))
     try:
         found = kernel.file_stat(fd)
         if flags & os.O_PATH:

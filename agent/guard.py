@@ -2,15 +2,19 @@
 
     guard ──fork──> worker (everything else)
 
-The worker may die at any instruction (SIGKILL, out of memory). Rules that the kernel does not tie to it by itself are then
-removed by the guard, which does next to nothing and so has little to die of. If the guard is the one that is killed, the worker gets
-SIGTERM (PR_SET_PDEATHSIG) and cleans up itself. As process 1 of a container it also reaps what gets orphaned there.
+The worker may die at any instruction (SIGKILL, out of memory). Rules that the kernel does not tie to it by itself are
+then removed by the guard, which does next to nothing and so has little to die of. If the guard is the one that is
+killed, the worker gets SIGTERM (PR_SET_PDEATHSIG) and cleans up itself. As process 1 of a container the guard also
+reaps what gets orphaned there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
+import traceback
 from types import FrameType
 from typing import Callable, Optional
 
@@ -24,8 +28,8 @@ def run_guarded(work: Callable[[], int], cleanup: Callable[[], None], detach: Ca
     """Run `work` in a child, then `cleanup` here unless it returned 0; the child's exit status (128 + N after signal N).
 
     `detach` is called here at once: it closes this process's copies of the worker's sockets, which would otherwise keep
-    connections open that the worker has closed. SIGTERM is passed on to the worker; SIGINT and SIGHUP are ignored, they are
-    meant for people's programs.
+    connections open that the worker has closed. SIGTERM is passed on to the worker; SIGINT and SIGHUP are ignored, they
+    are meant for people's programs.
     """
     # Until each side has its handlers, signals wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
@@ -50,10 +54,14 @@ def _become_worker(guard_pid: int, work: Callable[[], int]) -> None:
         kernel.set_process_name(b"mirrord-agent")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # `work` unblocks SIGTERM when it can handle it. If the guard was gone before the prctl, there is nobody to work for.
+        # `work` unblocks SIGTERM when it can handle it. If the guard was gone before the prctl, there is nobody to
+        # work for.
         if os.getppid() == guard_pid:
             status = work()
+    except Exception:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(status)
 
 
@@ -72,10 +80,8 @@ def _install_handlers(worker: int) -> None:
 
 
 def _kill(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _wait(worker: int) -> int:

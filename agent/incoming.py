@@ -9,6 +9,7 @@ Rules change on a thread of their own, one change after the other, because iptab
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -154,10 +155,9 @@ class IncomingTcp:
     def _refresh_now(self) -> Callable[[], None]:
         with self._lock:
             if self._redirect is not None:
-                try:
+                # The next one may work; until the ports expire nothing is lost.
+                with contextlib.suppress(OSError):
                     self._redirect.refresh()
-                except OSError:
-                    pass  # the next one may work; until the elements expire nothing is lost
         return self._refresh_later
 
     # -- connections, on the loop -------------------------------------------------------------------------------------

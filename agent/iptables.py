@@ -6,6 +6,7 @@ guard when the worker was killed, and by the next agent if both were.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -92,8 +93,8 @@ def remove_chain(name: str) -> None:
 def _jumps(name: str) -> List[List[str]]:
     # From other pods, from inside the pod.
     return [
-        ["PREROUTING", "-p", "tcp", "-m", "addrtype", "--dst-type", "LOCAL", "-j", name],
-        ["OUTPUT", "-p", "tcp", "-o", "lo", "-j", name],
+        ["PREROUTING", "-p", "tcp", "--syn", "-m", "addrtype", "--dst-type", "LOCAL", "-j", name],
+        ["OUTPUT", "-p", "tcp", "--syn", "-o", "lo", "-j", name],
     ]
 
 
@@ -106,10 +107,8 @@ def _remove(program: str, name: str) -> None:
 
 
 def _quietly(program: str, *arguments: str) -> None:
-    try:
+    with contextlib.suppress(OSError):
         _run(program, *arguments)
-    except OSError:
-        pass
 
 
 def _run(program: str, *arguments: str) -> str:
@@ -123,6 +122,7 @@ def _run(program: str, *arguments: str) -> str:
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise OSError(errno.ETIMEDOUT, f"{program} did not end within {_TIMEOUT_S} s") from error

@@ -73,9 +73,7 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
     if b"\0" in path:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
-    return _syscall(
-        _OPENAT2, ctypes.c_long(directory), ctypes.c_char_p(path), ctypes.c_char_p(how), ctypes.c_size_t(len(how))
-    )
+    return _syscall(_OPENAT2, ctypes.c_long(directory), ctypes.c_char_p(path), ctypes.c_char_p(how), ctypes.c_size_t(len(how)))
 
 
 def file_stat(fd: int) -> FileStat:
@@ -99,7 +97,7 @@ def file_stat(fd: int) -> FileStat:
 
 def _from_statx(fields: Tuple[int, ...]) -> FileStat:
     mask, blksize, _, nlink, uid, gid, mode, ino, size, blocks, _ = fields[:11]
-    times = [min(seconds * 10**9 + nanoseconds, _LATEST_NS) for seconds, nanoseconds in zip(fields[11:19:2], fields[12:19:2])]
+    times = [min(fields[at] * 10**9 + fields[at + 1], _LATEST_NS) for at in range(11, 19, 2)]
     rdev_major, rdev_minor, dev_major, dev_minor = fields[19:]
     return FileStat(
         dev=os.makedev(dev_major, dev_minor),

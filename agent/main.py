@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import pkgutil
 import resource
@@ -66,13 +68,11 @@ def _find_target(options: Options) -> Union[target.Target, target.TargetError]:
         return error
     except Exception as error:
         traceback.print_exc()
-        return target.TargetError(getattr(error, "errno", None) or 5, f"internal error in the agent: {error!r}")
+        return target.TargetError(errno.EIO, f"internal error in the agent: {error!r}")
 
 
 # Every connection costs the agent a descriptor: take as many as are allowed.
 def _raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
+    with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):
-        pass

@@ -9,8 +9,8 @@ inside the pod by output). Stealing a port adds an element to the set; that is a
 - The chains stay for as long as the table does, stolen ports or not: with the last nat chain gone the kernel would stop
   translating the connections that were handed over before.
 - inet tables cannot do nat before Linux 5.2: there one table for each family does it.
-- Priority -99, just after everybody else's destination nat: with a service mesh the sidecar keeps its redirect of outside traffic,
-  and what it passes on to the application over loopback is what is stolen.
+- Priority -99, just after everybody else's destination nat: with a service mesh the sidecar keeps its redirect of
+  outside traffic, and what it passes on to the application over loopback is what is stolen.
 - Packets for a foreign address that merely pass through this namespace are never touched (fib, oif lo).
 """
 
@@ -68,6 +68,7 @@ _REGISTER = 1
 _META_MARK, _META_OIF, _META_L4PROTO = 3, 5, 16
 _CMP_EQ, _CMP_NEQ = 0, 1
 _TRANSPORT_HEADER, _DESTINATION_PORT_OFFSET = 2, 2
+_TCP_FLAGS_OFFSET, _TCP_FLAGS_MASK, _TCP_SYN = 13, 0x17, 0x02
 _FIB_RESULT_ADDRTYPE, _FIB_DADDR, _RTN_LOCAL = 3, 2, 2
 _IPPROTO_TCP = 6
 _LOOPBACK_INDEX = 1
@@ -175,13 +176,8 @@ class NftRedirect:
             + _meta(_META_MARK)
             + _compare(_CMP_NEQ, struct.pack("=I", AGENT_MARK))
             + condition
-            + _expression(
-                "payload",
-                number(1, _REGISTER)
-                + number(2, _TRANSPORT_HEADER)
-                + number(3, _DESTINATION_PORT_OFFSET)
-                + number(4, 2),
-            )
+            + _is_first_packet()
+            + _transport_header(_DESTINATION_PORT_OFFSET, 2)
             + _expression("lookup", text(1, _SET) + number(2, _REGISTER) + number(4, 1))
             + _expression("immediate", number(1, _REGISTER) + nest(2, listener))
             + _expression("redir", number(1, _REGISTER))
@@ -246,6 +242,19 @@ def _meta(key: int) -> bytes:
 
 def _compare(operator: int, value: bytes) -> bytes:
     return _expression("cmp", number(1, _REGISTER) + number(2, operator) + nest(3, attribute(1, value)))
+
+
+def _transport_header(offset: int, size_bytes: int) -> bytes:
+    where = number(1, _REGISTER) + number(2, _TRANSPORT_HEADER) + number(3, offset) + number(4, size_bytes)
+    return _expression("payload", where)
+
+
+# Conntrack takes up connections in their midst, those from before it was switched on by this very rule, and shows them to
+# the nat chains as new. Redirecting them would end them.
+def _is_first_packet() -> bytes:
+    mask, zero = nest(4, attribute(1, bytes([_TCP_FLAGS_MASK]))), nest(5, attribute(1, b"\0"))
+    only = _expression("bitwise", number(1, _REGISTER) + number(2, _REGISTER) + number(3, 1) + mask + zero)
+    return _transport_header(_TCP_FLAGS_OFFSET, 1) + only + _compare(_CMP_EQ, bytes([_TCP_SYN]))
 
 
 def _fib_is_local() -> bytes:

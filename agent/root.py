@@ -1,10 +1,10 @@
 """Paths of the target container, resolved inside its root directory whatever its symbolic links say.
 
-A link in the target to /etc/shadow means the target's /etc/shadow: an absolute link, or enough `..`, must never lead out of the
-target's root into the file system that the agent itself sees. openat2(2) with RESOLVE_IN_ROOT lets the kernel do that. Where
-it is missing (before Linux 5.6, or refused by a container's seccomp profile) the path is walked one component at a
-time with O_NOFOLLOW; every directory entered stays open on a stack, so `..` is a pop and a concurrent rename cannot lift
-the walk above the root.
+A link in the target to /etc/shadow means the target's /etc/shadow: an absolute link, or enough `..`, must never lead
+out of the target's root into the file system that the agent itself sees. openat2(2) with RESOLVE_IN_ROOT lets the
+kernel do that. Where it is missing (before Linux 5.6, or refused by a container's seccomp profile) the path is walked
+one component at a time with O_NOFOLLOW; every directory entered stays open on a stack, so `..` is a pop and a
+concurrent rename cannot lift the walk above the root.
 
 The root is an O_PATH descriptor opened at the start: it goes on working when the target process has died.
 """
@@ -38,8 +38,8 @@ class Root:
     def open_path(self, path: bytes, *, follow: bool = True, directory: bool = False) -> int:
         """open(2) with O_PATH of an absolute pod path: nothing is read, no device or FIFO feels it.
 
-        `follow` False leaves a final symbolic link unresolved. The caller owns the descriptor. OSError has the errno that
-        the pod would see.
+        `follow` False leaves a final symbolic link unresolved. The caller owns the descriptor. OSError has the errno
+        that the pod would see.
         """
         if not path:
             raise _failure(errno.ENOENT)
@@ -71,7 +71,7 @@ class Root:
         links = 0
         while todo:
             name = todo.pop()
-            if name == b"." or name == b"":
+            if name == b".":
                 continue
             if name == b"..":
                 if len(stack) > 1:

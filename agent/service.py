@@ -1,7 +1,7 @@
 """The worker: one session from its first transport to its end, and who answers what.
 
-    first transport ──greet──> session ──lost──> lease runs ──a resume in time──> session goes on
-                                                     └────────too late────────> the end
+first transport ──greet──> session ──lost──> lease runs ──a resume in time──> session goes on
+                                                 └────────too late────────> the end
 """
 
 from __future__ import annotations

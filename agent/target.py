@@ -1,9 +1,9 @@
 """The target container's process: finding it, and entering its namespaces.
 
-No container runtime is asked. The process is found by the container's id in /proc/*/cgroup, which is there in every layout:
-`0::/kubepods…/cri-containerd-ID.scope` seen from the node, `0::/../cri-containerd-ID.scope` seen from another container of the
-pod, several lines under cgroup v1. If the agent is an ephemeral container with a targetContainerName and no line tells
-(some runtimes hide it), the target is process 1.
+No container runtime is asked. The process is found by the container's id in /proc/*/cgroup, which is there in every
+layout: `0::/kubepods…/cri-containerd-ID.scope` seen from the node, `0::/../cri-containerd-ID.scope` seen from another
+container of the pod, several lines under cgroup v1. If the agent is an ephemeral container with a targetContainerName
+and no line tells (some runtimes hide it), the target is process 1.
 
 The user namespace is entered first: only there may an ordinary user enter the network namespace of a pod of their own
 (`unshare -Urn`). Namespaces that are ours already are not entered, so none of this needs a right where nothing differs.

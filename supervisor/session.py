@@ -31,7 +31,6 @@ from .tracer.driver import Driver
 from .tracer.launch import Inherited, launch
 from .tracer.loop import Loop
 from .tracer.own_signals import OwnSignals
-from .tracer.show import Tracer
 from .tracer.stops import Ended
 from .tracer.sweep import Sweeper
 from .tracer.tree import Tree
@@ -127,6 +126,8 @@ class Session:
             lambda names: filters.later_filter(native, names),
         )
         if self._config.trace:
+            from .tracer.show import Tracer  # and with it python-ptrace, which nothing else needs
+
             driver.observer = Tracer().observe
         _raise_descriptor_limit()
         doorbell = Doorbell()

@@ -44,7 +44,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemoteDirectory:
-    """A pod directory. `records` are its linux_dirent64 records, which are also the content of the stand-in.
+    """A pod directory. `records` are its linux_dirent64 records.
 
     `offsets` are where each record begins, and at last where the records end: the positions that lseek(2) may name.
     """

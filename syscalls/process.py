@@ -1,9 +1,9 @@
-"""Calls about the process and its machine: uname(2)."""
+"""Calls about the process and its machine: uname(2), clone(2)."""
 
 from __future__ import annotations
 
 from .abi.utsname import NODENAME_AT, pack_field
-from .actions import Continue, Handling, Keep, Return, Route, run
+from .actions import Continue, Decision, Handling, Keep, Reason, Return, Route, Scratch, SyscallError, run
 from .context import Args, Context
 from .task import Task
 
@@ -20,3 +20,34 @@ def uname(context: Context, task: Task, args: Args) -> Handling:
     if result < 0:
         return Keep(decision)
     return Return(result, decision, ((args[0] + NODENAME_AT, pack_field(context.pod.hostname)),))
+
+
+CLONE_UNTRACED = 0x00800000
+_CLONE_ARGS_LIMIT = 256
+_SUPERVISED = Decision(Route.LOCAL, Reason.NOT_OURS)
+_UNTOUCHED = Continue(_SUPERVISED)
+
+
+def clone(context: Context, task: Task, args: Args) -> Handling:
+    """clone(2) with CLONE_UNTRACED, without that flag: an untraced child would get ENOSYS for every call of the table.
+
+    Stops only with the flag. 2 stops.
+    """
+    yield from run({0: args[0] & ~CLONE_UNTRACED})
+    return Keep(_SUPERVISED)
+
+
+def clone3(context: Context, task: Task, args: Args) -> Handling:
+    """clone3(2): as clone(2). Its flags are in memory, so it always stops; 1 stop without the flag."""
+    size = args[1]
+    if not 8 <= size <= _CLONE_ARGS_LIMIT:
+        return _UNTOUCHED
+    try:
+        content = task.read(args[0], size)
+    except SyscallError:
+        return _UNTOUCHED
+    flags = int.from_bytes(content[:8], "little")
+    if not flags & CLONE_UNTRACED:
+        return _UNTOUCHED
+    yield from run({0: Scratch((flags & ~CLONE_UNTRACED).to_bytes(8, "little") + content[8:])})
+    return Keep(_SUPERVISED)

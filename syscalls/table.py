@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from . import process
 from .actions import Handling
 from .context import Args, Context
 from .files.rows import HANDLERS as FILE_HANDLERS
@@ -56,7 +57,7 @@ _FILE_NOTES: Mapping[str, str] = {
     "openat2": "pod files for reading", "stat": "pod files", "lstat": "pod files", "fstat": "open pod files",
     "newfstatat": "pod files", "statx": "pod files", "access": "pod files", "faccessat": "pod files",
     "faccessat2": "pod files", "readlink": "pod files", "readlinkat": "pod files", "getdents64": "pod directories",
-    "getdents": "pod directories", "getxattr": "pod files have none", "lgetxattr": "pod files have none",
+    "fchdir": "EACCES for pod directories", "getdents": "pod directories", "getxattr": "pod files have none", "lgetxattr": "pod files have none",
     "listxattr": "pod files have none", "llistxattr": "pod files have none", "uname": "the pod's hostname",
 }  # fmt: skip
 
@@ -96,6 +97,13 @@ NETWORK_ROWS: tuple[Row, ...] = (
 ROWS: tuple[Row, ...] = (
     *(Row(name, handler, _FILE_NOTES.get(name, "pod files")) for name, handler in FILE_HANDLERS.items()),
     *NETWORK_ROWS,
+    Row(
+        "clone",
+        process.clone,
+        "CLONE_UNTRACED is taken away",
+        (ArgumentTest(0, "CLONE_UNTRACED is set", (process.CLONE_UNTRACED,), process.CLONE_UNTRACED),),
+    ),
+    Row("clone3", process.clone3, "CLONE_UNTRACED is taken away"),
     Row("io_uring_setup", None, "rings bypass every filter; runtimes fall back to epoll", errno=errno.ENOSYS),
 )
 

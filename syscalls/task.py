@@ -24,6 +24,13 @@ class Task(Protocol):
         """A NUL-terminated string without its NUL; EFAULT if unmapped, ENAMETOOLONG at `limit` bytes without NUL."""
         ...
 
+    def write(self, address: int, content: bytes) -> None:
+        """Put all of `content` into tracee memory now; SyscallError(EFAULT) if any of it cannot be written.
+
+        For calls whose effect depends on it; `Return.writes` otherwise.
+        """
+        ...
+
     def file_key(self, fd: int) -> tuple[int, int] | None:
         """(st_dev, st_ino) of the open file behind `fd`, or None if the fd is not open."""
         ...

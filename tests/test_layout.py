@@ -33,7 +33,7 @@ ALLOWED = {
     "agent.pump": ("agent.wire", "agent.pump"),
     "agent": ("agent",),
     "syscalls": ("agent.wire", "syscalls"),
-    "supervisor": ("agent.wire", "agent.pump", "agent.bootstrap", "syscalls", "supervisor"),
+    "supervisor": ("agent.wire", "agent.pump", "agent.bootstrap", "agent.options", "syscalls", "supervisor"),
 }
 
 

@@ -14,7 +14,7 @@ executes nothing that was not vouched for; whoever fails is dropped and the next
 The client in turn sends the payload, which holds the session's secret, only to who knows the boot secret.
 """
 
-# ruff: noqa: E401, E501, E701, E702
+# ruff: noqa: E401, E402, E701, E731, I001
 # mypy: ignore-errors
 
 # -- begin

@@ -47,7 +47,12 @@ def _version() -> str:
 @click.option("--kubeconfig", metavar="FILE", help="Default: KUBECONFIG, ~/.kube/config.")
 @click.option("-c", "--accept-invalid-certificates", is_flag=True, default=None, help="Do not check the API server's.")
 @click.option(
-    "-f", "--config-file", metavar="[FILE]", is_flag=False, flag_value=DEFAULT_PATH, help=f"Default without FILE: {DEFAULT_PATH}."
+    "-f",
+    "--config-file",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value=DEFAULT_PATH,
+    help=f"Default without FILE: {DEFAULT_PATH}.",
 )
 @click.option("-a", "--agent-namespace", metavar="NS", help="Where an agent pod is created; default: the target's.")
 @click.option("-i", "--agent-image", metavar="IMAGE", help="An image with Python 3.9 or later.")

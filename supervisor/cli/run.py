@@ -15,7 +15,7 @@ from ..config.load import Config, Machine, load
 from ..config.overlays import Flags
 from ..config.target import DemoSpec, PodSpec, ProcessSpec
 from ..errors import EXIT_USAGE, UsageError
-from ..relay.process import start_relay
+from ..relay.process import RelaySettings, start_relay
 from ..session import Options, Session
 from ..targets.base import Target
 from ..tracer.launch import Inherited
@@ -32,7 +32,7 @@ def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
     target = _target(config)
     for warning in config.warnings:
         sys.stderr.write(f"mirrord-trace: warning: {warning}\n")
-    session = Session(config, Options(stats_file), start_relay(target), inherited)
+    session = Session(config, Options(stats_file), start_relay(target, _relay_settings(config)), inherited)
     return _exit_status(session.run(arguments))
 
 
@@ -44,6 +44,10 @@ def occupy_standard_files() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         continue
     os.close(fd)
+
+
+def _relay_settings(config: Config) -> RelaySettings:
+    return RelaySettings(startup_timeout_s=config.agent.startup_timeout_s, temporary_directory=os.environ.get("TMPDIR"))
 
 
 def _absolute(program: str) -> bytes:

@@ -47,7 +47,6 @@ from .tracee import Tracee
 _PROT_READ_WRITE = 3
 _MAP_PRIVATE_ANONYMOUS = 0x22
 _MASK = 0xFFFFFFFFFFFFFFFF
-_FAULT = Decision(Route.LOCAL, Reason.BAD_ARGUMENT)
 _FAILED = Decision(Route.REMOTE, Reason.NOT_OURS)
 
 Observer = Callable[[Tracee, ActiveCall, int, Decision], None]
@@ -132,6 +131,13 @@ class Driver:
         assert at_exit is not None
         at_exit(result)
 
+    def run_on(self, tracee: Tracee) -> None:
+        """From a stop in the midst of a call (a fork event): on to the call's exit if a handler waits for it."""
+        if tracee.call is not None and tracee.call.phase is Phase.RUNNING:
+            ptrace.to_syscall_stop(tracee.tid)
+        else:
+            cont(tracee.tid)
+
     def answer(self, request_id: int, answer: Answer) -> None:
         """The reply to a parked request; ignored (its fd closed) if nobody waits for it any more."""
         tracee = self.parked.pop(request_id, None)
@@ -179,10 +185,7 @@ class Driver:
             if answer is not None:
                 self._answered(tracee, call, answer)
 
-        call.phase = Phase.REWOUND
-        call.on_return = parked_again
-        call.words = None
-        ptrace.cont(tracee.tid)
+        self._come_back(tracee, call, parked_again)
 
     def abandon(self, tracee: Tracee) -> None:
         """Give up the call in progress, if any: the thread died, executed another program, or runs a signal handler."""
@@ -200,22 +203,18 @@ class Driver:
 
     def step(self, tracee: Tracee, call: ActiveCall, outcome: Outcome) -> None:
         """See `Engine.step`."""
+        self._advance(tracee, call, lambda: call.handling.send(outcome))
+
+    def _throw(self, tracee: Tracee, call: ActiveCall, error: SyscallError) -> None:
+        self._advance(tracee, call, lambda: call.handling.throw(error))
+
+    def _advance(self, tracee: Tracee, call: ActiveCall, handler_goes_on: Callable[[], Action]) -> None:
         try:
-            action = call.handling.send(outcome)
+            action = handler_goes_on()
         except StopIteration as stop:
             self._finish(tracee, call, stop.value)
         except SyscallError as error:
             self._fail(tracee, call, error)
-        else:
-            self._act(tracee, call, action)
-
-    def _throw(self, tracee: Tracee, call: ActiveCall, error: SyscallError) -> None:
-        try:
-            action = call.handling.throw(error)
-        except StopIteration as stop:
-            self._finish(tracee, call, stop.value)
-        except SyscallError as raised:
-            self._fail(tracee, call, raised)
         else:
             self._act(tracee, call, action)
 
@@ -252,8 +251,7 @@ class Driver:
         # Only to show the result of a call that is otherwise let through.
         def ended(result: int) -> None:
             tracee.call = None
-            self._observe(tracee, call, result, decision)
-            ptrace.cont(tracee.tid)
+            self._leave_exit(tracee, call, decision)
 
         tracee.call = call
         self._let_run(tracee, call, ended)
@@ -356,6 +354,9 @@ class Driver:
         """See `Engine.rewind`."""
         assert call.words is not None
         self.arch.set_registers(tracee.tid, self.arch.rewound(call.words, call.sysno))
+        self._come_back(tracee, call, go_on)
+
+    def _come_back(self, tracee: Tracee, call: ActiveCall, go_on: Callable[[], None]) -> None:
         call.phase = Phase.REWOUND
         call.on_return = go_on
         call.words = None

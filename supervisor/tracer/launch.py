@@ -62,9 +62,16 @@ class Launched:
         step, number = report[0].decode(), int(report[1])
         if step != "exec":
             return UsageError(f"cannot put the seccomp filter on the program: {os.strerror(number)}; see mirrord-trace doctor")
+        if number == errno.EACCES and not _exists(program):
+            number = errno.ENOENT  # a folder on PATH that may not be searched is no program that may not be run
         status = EXIT_NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else EXIT_NOT_EXECUTABLE
         hint = " (is it on PATH?)" if number == errno.ENOENT and "/" not in program else ""
         return UsageError(f"cannot execute {program}: {os.strerror(number)}{hint}", status)
+
+
+def _exists(program: str) -> bool:
+    folders = [""] if "/" in program else os.get_exec_path()
+    return any(os.path.lexists(os.path.join(folder, program)) for folder in folders)
 
 
 def launch(arguments: Sequence[str], environment: Mapping[bytes, bytes], code: bytes, inherited: Inherited) -> Launched:

@@ -122,7 +122,7 @@ class Loop:
             child = ptrace.event_message(tid)
             if self._tree.announce(tracee, child):
                 self._run_on(child)
-            ptrace.cont(tid)
+            self._driver.run_on(tracee)
         elif isinstance(stop, ExecStop):
             for replaced in self._tree.executed(tid):
                 self._driver.abandon(replaced)

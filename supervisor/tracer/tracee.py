@@ -61,6 +61,10 @@ class Tracee:
                 return content[:end]
         return self.space.read_string(self.tid, address, limit)
 
+    def write(self, address: int, content: bytes) -> None:
+        """See `Task.write`."""
+        self.space.write(self.tid, address, content)
+
     def file_key(self, fd: int) -> tuple[int, int] | None:
         """See `Task.file_key`: stat(2) through /proc/TID/fd."""
         try:

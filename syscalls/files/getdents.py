@@ -1,8 +1,9 @@
 """getdents64(2), getdents(2) on the stand-in of a pod directory.
 
-The stand-in is a memfd that holds the linux_dirent64 records, each d_off being the byte offset of the next one. So the
-file position of the tracee's own open file description is the directory position: lseek(2), telldir(3), rewinddir(3)
-and sharing by dup(2) and fork(2) are the kernel's work, and two threads that read one directory share it as ever.
+The stand-in is an empty directory. Its entries are kept as one run of linux_dirent64 records, each d_off being the
+offset of the next one in that run, and the file position of the tracee's own open file description is the position in
+it: lseek(2), telldir(3), rewinddir(3) and sharing by dup(2) and fork(2) are the kernel's work, and two threads that read
+one directory share it as ever.
 """
 
 from __future__ import annotations
@@ -20,10 +21,7 @@ from .place import LOCAL_OBJECT, object_decision, remote_object
 
 
 def getdents64(context: Context, task: Task, args: Args) -> Handling:
-    """getdents64(2): 1 stop. EINVAL if the buffer is too small for the next record.
-
-    After EFAULT the position has moved on, other than the kernel's.
-    """
+    """getdents64(2): 1 stop. EINVAL if the buffer is too small for the next record."""
     yield from ()
     return _getdents(context, task, args, old=False)
 
@@ -45,13 +43,15 @@ def _getdents(context: Context, task: Task, args: Args, *, old: bool) -> Continu
         start, stop = remote.window(position, args[2] & 0xFFFF_FFFF)
         if start == stop and stop < len(remote.records):
             raise SyscallError(errno.EINVAL, decision)
-        os.lseek(fd, stop, os.SEEK_SET)
+        records = remote.records[start:stop]
+        if records:
+            task.write(args[1], to_old_layout(records) if old else records)  # a fault leaves the position
+            os.lseek(fd, stop, os.SEEK_SET)
+    except SyscallError as error:
+        raise SyscallError(error.errno, decision) from None
     except OSError as error:
         # An O_PATH descriptor has no position: EBADF, as for getdents(2) itself.
         raise SyscallError(error.errno or errno.EIO, decision) from None
     finally:
         os.close(fd)
-    records = remote.records[start:stop]
-    if not records:
-        return Return(0, decision)
-    return Return(len(records), decision, ((args[1], to_old_layout(records) if old else records),))
+    return Return(len(records), decision)

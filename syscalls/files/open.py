@@ -1,7 +1,7 @@
 """open(2), creat(2), openat(2), openat2(2): a remote file becomes a real local one, with one round trip.
 
 Afterwards read, lseek, mmap and the rest are the kernel's, on a file that holds the pod's bytes as of the open. A
-directory's stand-in holds its linux_dirent64 records (see getdents.py). O_PATH needs no content, only attributes.
+directory's stand-in is an empty directory (see getdents.py). O_PATH needs no content, only attributes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..context import Args, Context
 from ..objects import RemoteDirectory, RemoteFile, RemoteObject
 from ..task import Task
 from .place import Place, asked, asked_for_file, find, hostname_content, run_elsewhere
-from .stand_in import give, sealed_memfd
+from .stand_in import empty_directory, give, sealed_memfd
 
 INLINE_LIMIT = 1 << 20
 _UNNUMBERED = 1  # a valid stream number; the relay puts its own in its place
@@ -86,7 +86,7 @@ def _open_for_reading(context: Context, place: Place, flags: int) -> Handling:
     if isinstance(answer.message, OpenedDirectory):
         _discard(answer)
         remote = _directory(place, answer.message)
-        return (yield from give(context, sealed_memfd(remote.records), flags, remote, place.decision))
+        return (yield from give(context, empty_directory(), flags, remote, place.decision))
     if not isinstance(answer.message, Opened) or answer.fd < 0:
         _discard(answer)
         raise SyscallError(errno.EPROTO, place.decision)
@@ -103,17 +103,19 @@ def _open_as_path(context: Context, place: Place, flags: int) -> Handling:
     reply = yield from asked(Stat(place.decision.path, follow), Attributes, place.decision)
     if flags & NATIVE.directory and not stat.S_ISDIR(reply.stat.mode):
         raise SyscallError(errno.ENOTDIR, place.decision)
-    return (yield from give(context, sealed_memfd(b""), flags, _without_content(place, reply.stat), place.decision))
+    fd = empty_directory() if stat.S_ISDIR(reply.stat.mode) else sealed_memfd(b"")
+    return (yield from give(context, fd, flags, _without_content(place, reply.stat), place.decision))
 
 
 def _reopen(context: Context, task: Task, place: Place, remote: RemoteObject, flags: int) -> Handling:
-    # A path in /proc that means an object: the kernel can reopen a file's stand-in, but takes a directory's for a file.
+    # A path in /proc that means an object: the kernel can reopen a file's stand-in, but a directory's has no entries.
     if not isinstance(remote, RemoteDirectory) and (place.directory or flags & NATIVE.directory):
         raise SyscallError(errno.ENOTDIR, place.decision)
     if place.decision.reason is Reason.POD_HOSTNAME:
         return (yield from give(context, sealed_memfd(hostname_content(context)), flags, remote, place.decision))
     if isinstance(remote, RemoteDirectory):
-        return (yield from give(context, task.duplicate(place.proc_fd), flags, remote, place.decision))
+        # Another empty directory: a new open file description begins at the first entry.
+        return (yield from give(context, empty_directory(), flags, remote, place.decision))
     return Continue(place.decision)
 
 

@@ -11,7 +11,7 @@ from ..abi.flags import AT_FDCWD, to_int32
 from ..actions import Action, Continue, Handling, Outcome, Reason, Return, Route, SyscallError
 from ..context import Args, Context
 from ..task import Task
-from .place import Place, asked, find, run_elsewhere
+from .place import BAD_ARGUMENT, Place, asked, find, run_elsewhere
 from .stat import attributes_of
 
 
@@ -25,6 +25,8 @@ def readlink(context: Context, task: Task, args: Args) -> Handling:
 
 def readlinkat(context: Context, task: Task, args: Args) -> Handling:
     """readlinkat(2): as readlink(2). An empty path means the link that `dirfd` is (O_PATH|O_NOFOLLOW)."""
+    if not args[1]:
+        return BAD_ARGUMENT  # NULL is no empty path here
     place = find(context, task, args[0], args[1], empty=True)
     if isinstance(place, Continue):
         return place

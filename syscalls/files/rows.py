@@ -9,6 +9,7 @@ from ..context import Args, Context
 from ..process import uname
 from ..task import Task
 from .access import access, faccessat, faccessat2
+from .chdir import fchdir
 from .getdents import getdents, getdents64
 from .open import creat, open_, openat
 from .openat2 import openat2
@@ -33,6 +34,7 @@ HANDLERS: dict[str, Handler] = {
     "faccessat2": faccessat2,
     "readlink": readlink,
     "readlinkat": readlinkat,
+    "fchdir": fchdir,
     "getdents": getdents,
     "getdents64": getdents64,
     "getxattr": getxattr,

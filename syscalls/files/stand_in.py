@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import tempfile
 from collections.abc import Generator
 
-from ..abi.flags import O_APPEND, O_CLOEXEC, O_NONBLOCK, O_PATH
+from ..abi.flags import NATIVE, O_APPEND, O_CLOEXEC, O_NONBLOCK, O_PATH
 from ..actions import Action, Decision, Keep, Outcome, SyscallError, give_file
 from ..context import Context
 from ..objects import RemoteObject, pin_for
+
+_SHARED_MEMORY = "/dev/shm"
 
 GIVEN_FLAGS = O_CLOEXEC | O_NONBLOCK | O_APPEND | O_PATH
 """open(2) flags that keep their meaning on a stand-in. Access is for reading: pod files are not written yet."""
@@ -38,6 +41,24 @@ def sealed_memfd(content: bytes) -> int:
     return fd
 
 
+def empty_directory() -> int:
+    """A directory that is empty, has no name any more and is nobody else's; the caller owns the fd.
+
+    Its file position takes any value, as tmpfs and the disk file systems allow; read(2) on it is EISDIR and fchdir(2)
+    would work, which is why fchdir is trapped.
+    """
+    try:
+        path = tempfile.mkdtemp(prefix="mirrord-trace-", dir=_SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.fchmod(fd, 0o755)  # a tracee may have become another user
+        finally:
+            os.rmdir(path)
+    except OSError as error:
+        raise SyscallError(error.errno or errno.EIO) from None
+    return fd
+
+
 def give(context: Context, fd: int, flags: int, remote: RemoteObject, decision: Decision) -> Generator[Action, Outcome, Keep]:
     """End of an open: the tracee gets `fd` (owned by the driver from here on), known from now on as `remote`."""
     try:
@@ -46,7 +67,7 @@ def give(context: Context, fd: int, flags: int, remote: RemoteObject, decision: 
         os.close(fd)
         raise SyscallError(error.errno or errno.EIO, decision) from None
     try:
-        given = yield from give_file(fd, flags & GIVEN_FLAGS)
+        given = yield from give_file(fd, flags & (GIVEN_FLAGS | NATIVE.directory))
         if given.result >= 0:
             context.objects.add(given.key, remote, pin)
             pin = -1

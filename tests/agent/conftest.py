@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import pytest
-
 from mirrord_trace.agent import kernel
 from mirrord_trace.agent.bootstrap import payload
 from mirrord_trace.agent.options import Options
@@ -133,7 +132,9 @@ class PodProcess:
         program = shutil.which("nft", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         if program is None:
             pytest.skip("nft (nftables) is not installed")
-        done: str = self.run(lambda: subprocess.run([program, "list", "ruleset"], capture_output=True, text=True).stdout)
+        done: str = self.run(
+            lambda: subprocess.run([program, "list", "ruleset"], capture_output=True, text=True, check=False).stdout
+        )
         return done
 
     def end(self) -> None:
@@ -195,7 +196,7 @@ class Client:
         """All that comes on a stream."""
         content = bytearray()
         outcome: List[int] = []
-        self.session.consume(stream, lambda view: content.extend(view), self._into(outcome))
+        self.session.consume(stream, content.extend, self._into(outcome))
         self.until(lambda: bool(outcome))
         assert outcome == [0]
         return bytes(content)
@@ -283,7 +284,8 @@ class AgentProcess:
             try:
                 return socket.create_connection(("127.0.0.1", self.port))
             except ConnectionRefusedError:
-                assert time.monotonic() < deadline and self.process.poll() is None, "the agent does not listen"
+                assert time.monotonic() < deadline, "the agent does not listen"
+                assert self.process.poll() is None, "the agent has ended"
                 time.sleep(0.01)
 
     def deliver(self) -> None:
@@ -332,18 +334,30 @@ def pod() -> Iterator[PodProcess]:
 
 
 @pytest.fixture
-def start_agent() -> Iterator[Callable[..., Tuple[AgentProcess, Client]]]:
-    """`start_agent(pid=..., where="fd"|"port", ...)`: a served agent and its client."""
-    started: List[Callable[[], None]] = []
+def new_agent() -> Iterator[Callable[..., AgentProcess]]:
+    """`new_agent(where="fd"|"port", pid=..., ...)`: a loader that waits for its client."""
+    started: List[AgentProcess] = []
 
-    def start(where: str = "fd", **options: Any) -> Tuple[AgentProcess, Client]:
-        agent = AgentProcess(Options(**options), where)
-        started.append(agent.end)
-        agent.deliver()
-        client = Client(agent.socket, agent.options)
-        started.append(client.close)
-        return agent, client
+    def start(where: str = "fd", **options: Any) -> AgentProcess:
+        started.append(AgentProcess(Options(**options), where))
+        return started[-1]
 
     yield start
-    for end in reversed(started):
-        end()
+    for agent in reversed(started):
+        agent.end()
+
+
+@pytest.fixture
+def start_agent(new_agent: Callable[..., AgentProcess]) -> Iterator[Callable[..., Tuple[AgentProcess, Client]]]:
+    """The same, served: `start_agent(...)` is the agent and its client."""
+    started: List[Client] = []
+
+    def start(where: str = "fd", **options: Any) -> Tuple[AgentProcess, Client]:
+        agent = new_agent(where, **options)
+        agent.deliver()
+        started.append(Client(agent.socket, agent.options))
+        return agent, started[-1]
+
+    yield start
+    for client in reversed(started):
+        client.close()

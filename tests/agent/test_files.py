@@ -5,7 +5,6 @@ import os
 import socket
 
 import pytest
-
 from mirrord_trace.agent import files
 from mirrord_trace.agent.root import Root
 from mirrord_trace.agent.wire.messages import Access, Done, OpenedDirectory, OpenFile, ReadLink, Stat
@@ -64,10 +63,11 @@ def test_a_directory_is_listed(root, at):
     os.mkdir(at(b"sub"))
     put(at(b"file"))
     reply, fd = open_file(root, at(b""), os.O_RDONLY | os.O_DIRECTORY)
-    assert fd is None and isinstance(reply, OpenedDirectory)
+    assert fd is None
+    assert isinstance(reply, OpenedDirectory)
     assert set(reply.names) == {b".", b"..", b"sub", b"file"}
-    kinds = dict(zip(reply.names, reply.types))
-    inodes = dict(zip(reply.names, reply.inodes))
+    kinds = dict(zip(reply.names, reply.types, strict=True))
+    inodes = dict(zip(reply.names, reply.inodes, strict=True))
     assert (kinds[b"sub"], kinds[b"file"]) == (4, 8)
     assert inodes[b"file"] == os.stat(at(b"file")).st_ino
     assert open_file(root, at(b"")).reply.names == reply.names

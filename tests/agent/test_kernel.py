@@ -6,7 +6,6 @@ import signal
 import stat
 
 import pytest
-
 from mirrord_trace.agent import kernel
 
 

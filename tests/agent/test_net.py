@@ -7,7 +7,6 @@ import socket
 import struct
 
 import pytest
-
 from mirrord_trace.agent.net import from_socket_address, to_socket_address
 from mirrord_trace.agent.wire.frames import pack_datagram, unpack_datagram
 from mirrord_trace.agent.wire.messages import Address, Connected, ConnectTcp, Failed, OpenUdp, UdpOpened

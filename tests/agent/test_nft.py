@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
-
 from mirrord_trace.agent import nft
 
 NAME = "mirrord_trace_test"
@@ -13,13 +13,12 @@ NAME = "mirrord_trace_test"
 
 def rules_with(pod, steps, **options):
     """The ruleset while a redirect exists on which `steps` was done; then the one after its owner's death."""
-    import os
-
     reader, writer = os.pipe()
     go_reader, go_writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            os.close(go_writer)
             pod.enter()
             redirect = nft.NftRedirect(NAME, 4444, **options)
             steps(redirect)
@@ -42,14 +41,15 @@ def test_the_rules_say_what_they_should(pod):
     assert "table inet mirrord_trace_test" in alive
     assert "elements = { 8080 }" in alive
     common = "meta mark != 0x000030a7"
-    assert f"{common} fib daddr type local tcp dport @ports redirect to :4444" in alive
-    assert f'{common} oif "lo" tcp dport @ports redirect to :4444' in alive
+    assert f"{common} fib daddr type local tcp flags syn / fin,syn,rst,ack tcp dport @ports redirect to :4444" in alive
+    assert f'{common} oif "lo" tcp flags syn / fin,syn,rst,ack tcp dport @ports redirect to :4444' in alive
     assert after == ""
 
 
 def test_without_inet_nat_there_is_a_table_for_each_family(pod):
     alive, after = rules_with(pod, lambda redirect: redirect.add(80), use_inet=False)
-    assert "table ip mirrord_trace_test" in alive and "table ip6 mirrord_trace_test" in alive
+    assert "table ip mirrord_trace_test" in alive
+    assert "table ip6 mirrord_trace_test" in alive
     assert alive.count("elements = { 80 }") == 2
     assert after == ""
 
@@ -65,7 +65,8 @@ def test_without_an_owner_ports_expire_and_can_be_refreshed(pod):
         redirect.refresh()
 
     alive, after = rules_with(pod, steps, use_owner=False)
-    assert "80 timeout 30s expires" in alive and "81" not in alive
+    assert "80 timeout 30s expires" in alive
+    assert "81" not in alive
     assert "table inet mirrord_trace_test" in after  # nothing ties it to its maker
 
     def clean():
@@ -98,8 +99,6 @@ def test_an_owned_redirect_needs_no_refresh(pod):
 
 
 def test_without_cap_net_admin_it_is_eperm():
-    import os
-
     if os.geteuid() == 0:
         pytest.skip("root has CAP_NET_ADMIN: this needs an ordinary user")
     for call in (lambda: nft.NftRedirect(NAME, 4444), lambda: nft.tables("")):

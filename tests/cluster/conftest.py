@@ -23,6 +23,7 @@ from .access import Cluster, Pod, PodExec
 from .kubectl import Kubectl, find_kubectl
 from .layout import HERE, ClusterUnavailable, Layout, current_layout
 from .lifecycle import admin, down, is_healthy, up
+from .product import KINDS, Tool
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -78,6 +79,27 @@ def visitor_pod(cluster: Cluster) -> Pod:
 def other_pod(cluster: Cluster) -> Pod:
     """A pod that serves HTTP, for the target to call."""
     return cluster.pod("other")
+
+
+@pytest.fixture
+def tool(cluster: Cluster, target_pod: Pod, tmp_path: Path) -> Iterator[Tool]:
+    """The product, with `target_pod` as its target; after the test nothing of it may be left anywhere."""
+    used = Tool(cluster, target_pod, tmp_path)
+    yield used
+    used.assert_nothing_left()
+
+
+@pytest.fixture(params=KINDS, ids=["agent-pod", "ephemeral"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each way to run the agent, as the tool's option."""
+    return str(request.param)
+
+
+@pytest.fixture
+def each_tool(tool: Tool, kind: str) -> Tool:
+    """`tool`, with each kind of agent."""
+    tool.kind = kind
+    return tool
 
 
 def _users_kubeconfig(layout: Layout) -> Path | None:

@@ -110,6 +110,14 @@ class FakeTask:
             return content[:end]
         raise SyscallError(errno_names.ENAMETOOLONG if len(content) >= limit else errno_names.EFAULT)
 
+    def write(self, address: int, content: bytes) -> None:
+        """See Task."""
+        for start, piece in self.memory.items():
+            if start <= address and address + len(content) <= start + len(piece):
+                piece[address - start : address - start + len(content)] = content
+                return
+        raise SyscallError(errno_names.EFAULT)
+
     def file_key(self, fd: int) -> tuple[int, int] | None:
         """See Task."""
         self.reads += 1

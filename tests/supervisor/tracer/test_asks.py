@@ -14,7 +14,7 @@ from mirrord_trace.agent.wire.messages import Address, Done, Failed, GetPod, Mes
 from mirrord_trace.supervisor.relay.link import RelayLink, make_link
 from mirrord_trace.supervisor.tracer.asks import Asks
 from mirrord_trace.syscalls.actions import Answer
-from mirrord_trace.syscalls.net.sockets import Connection, Sockets
+from mirrord_trace.syscalls.net.sockets import Sockets
 from mirrord_trace.syscalls.requests import Lost, Verdict
 
 Ends = tuple[Asks, socket.socket]
@@ -96,9 +96,8 @@ def test_a_reply_may_lead_to_a_further_request_whose_reply_is_there_at_once(ends
 def test_verdicts_are_current_after_a_drain(ends: Ends) -> None:
     asks, relay = ends
     asks.sockets = Sockets()
-    connection = Connection(7, Address(bytes(4), 80))
-    asks.sockets.connections[7] = connection
-    _send(relay, b"T", 0, Verdict(connection.key, 111, connection.peer))
+    connection = asks.sockets.connecting(7, Address(bytes(4), 80))
+    _send(relay, b"T", 0, Verdict(connection.key, 111, connection.peer, connection.peer))
     asks.drain()
     assert connection.errno == 111
 

@@ -12,7 +12,7 @@ from mirrord_trace.syscalls.abi.dirent import pack_records, to_old_layout
 from mirrord_trace.syscalls.actions import Reason
 from mirrord_trace.syscalls.context import Context
 from mirrord_trace.syscalls.files.getdents import getdents, getdents64
-from mirrord_trace.syscalls.files.stand_in import sealed_memfd
+from mirrord_trace.syscalls.files.stand_in import empty_directory
 from mirrord_trace.syscalls.objects import RemoteDirectory, RemoteFile
 from script import STAT, FakeTask, Script, key_of, memfd, session
 
@@ -25,7 +25,7 @@ RECORDS, OFFSETS = pack_records(NAMES, range(5), (4, 4, 8, 8, 10))
 def opened() -> tuple[Context, FakeTask]:
     """A thread with the directory as fd 5, a pod file as fd 6."""
     context, task = session(), FakeTask()
-    task.fds = {5: sealed_memfd(RECORDS), 6: memfd(b"x")}
+    task.fds = {5: empty_directory(), 6: memfd(b"x")}
     context.objects.add(key_of(task.fds[5]), RemoteDirectory(b"/d", b"/d", STAT, RECORDS, OFFSETS))
     context.objects.add(key_of(task.fds[6]), RemoteFile(b"/f", b"/f", STAT))
     return context, task
@@ -34,7 +34,9 @@ def opened() -> tuple[Context, FakeTask]:
 def reads(opened: tuple[Context, FakeTask], size: int, expected: bytes) -> None:
     fds = set(os.listdir("/proc/self/fd"))
     script = Script(getdents64, (5, BUFFER, size), context=opened[0], task=opened[1])
-    script.returns(len(expected), {BUFFER: expected} if expected else {}, Reason.REMOTE_OBJECT)
+    opened[1].memory[BUFFER] = bytearray(len(expected))
+    script.returns(len(expected), {}, Reason.REMOTE_OBJECT)
+    assert opened[1].memory[BUFFER] == expected
     assert set(os.listdir("/proc/self/fd")) == fds
 
 

@@ -1,0 +1,7 @@
+"""`python -m benchmarks`: all of them, with tables."""
+
+from __future__ import annotations
+
+from . import stops
+
+stops.main()

@@ -1,0 +1,189 @@
+"""Who is who: both orders of announcement and first stop, what is shared, and what an exec replaces."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+from collections.abc import Callable
+
+import pytest
+from rig import ARCH, Child, Supervised, apart, libc, supervise
+
+from mirrord_trace.supervisor.tracer import ptrace
+from mirrord_trace.supervisor.tracer.stops import Ended, NewTaskStop
+from mirrord_trace.supervisor.tracer.tracee import Tracee
+from mirrord_trace.supervisor.tracer.tree import Tree
+
+_CLONE_VM, _CLONE_VFORK, _CLONE_THREAD = 0x100, 0x4000, 0x10000
+_SIGNAL_BYTES = signal.SIGCHLD
+
+
+def _fork() -> int:
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+    return 0
+
+
+def _vfork() -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1])
+
+
+def _clone3_fork() -> int:
+    args = struct.pack("<11Q", 0, 0, 0, 0, _SIGNAL_BYTES, 0, 0, 0, 0, 0, 0)
+    if libc.syscall(ARCH.syscall_numbers["clone3"], args, len(args)) == 0:
+        os._exit(0)
+    os.wait()
+    return 0
+
+
+def _thread() -> int:
+    import threading
+
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+    return 0
+
+
+_MADE: dict[str, tuple[Callable[[], int], bool, bool]] = {
+    # how: (function, same process, same memory)
+    "fork": (_fork, False, False),
+    "vfork": (_vfork, False, True),
+    "clone3": (_clone3_fork, False, False),
+    "thread": (_thread, True, True),
+}
+
+
+@apart
+@pytest.mark.parametrize("how", _MADE)
+@pytest.mark.parametrize("first", ["announced", "stopped"])
+def test_a_new_task_shares_what_its_maker_said(how: str, first: str) -> None:
+    body, same_process, same_memory = _MADE[how]
+    child = Child(body, calls=())
+    tree = Tree(ARCH)
+    parent = tree.add_root(child.pid)
+    parent.process.traps = frozenset({"sendmsg"})
+    parent.space.add_region(0x10000)
+    assert isinstance(child.next(), NewTaskStop)
+    new = ptrace.event_message(child.pid)
+    if first == "stopped":
+        assert os.waitpid(new, ptrace.WALL)[1] >> 16 == ptrace.EVENT_STOP
+        assert tree.has_parent(new)
+        tree.unclaimed.add(new)
+    assert tree.announce(parent, new) is (first == "stopped")
+    assert tree.unclaimed == set()
+    made = tree.tracees[new]
+    assert (made.process is parent.process) is same_process
+    assert (made.space is parent.space) is same_memory
+    assert made.tgid == (child.pid if same_process else new)
+    assert made.space.regions == [0x10000]
+    assert made.process.traps == {"sendmsg"}
+    child.kill()
+
+
+@apart
+def test_announced_twice_it_stays_who_it_is() -> None:
+    child = Child(_fork, calls=())
+    tree = Tree(ARCH)
+    parent = tree.add_root(child.pid)
+    child.next()
+    new = ptrace.event_message(child.pid)
+    tree.announce(parent, new)
+    made = tree.tracees[new]
+    tree.announce(parent, new)
+    assert tree.tracees[new] is made
+    child.kill()
+
+
+@apart
+def test_killed_before_its_announcement_the_parent_leaves_an_orphan() -> None:
+    child = Child(_fork, calls=())
+    tree = Tree(ARCH)
+    tree.add_root(child.pid)
+    child.next()
+    new = ptrace.event_message(child.pid)
+    assert os.waitpid(new, ptrace.WALL)[1] >> 16 == ptrace.EVENT_STOP
+    child.kill()
+    assert child.next() == Ended(-1, signal.SIGKILL, False)
+    del tree.tracees[child.pid]
+    assert not tree.has_parent(new)
+    tree.unclaimed.add(new)
+    (adopted,) = tree.adopt_orphans()
+    assert (adopted.tid, adopted.tgid) == (new, new)
+    assert tree.tracees == {new: adopted}
+    ptrace.cont(new)
+    assert os.waitpid(new, ptrace.WALL) == (new, 0)
+
+
+@apart
+def test_an_unclaimed_thread_is_adopted_into_its_process() -> None:
+    child = Child(_thread, calls=())
+    tree = Tree(ARCH)
+    parent = tree.add_root(child.pid)
+    child.next()
+    new = ptrace.event_message(child.pid)
+    tree.unclaimed.add(new)
+    (adopted,) = tree.adopt_orphans()
+    assert adopted.process is parent.process
+    child.kill()
+
+
+def test_nobody_is_adopted_without_need() -> None:
+    assert Tree(ARCH).adopt_orphans() == []
+    assert not Tree(ARCH).has_parent(2**22 + 1)
+
+
+def test_an_exec_leaves_one_thread_with_new_memory_and_the_filters() -> None:
+    tree = Tree(ARCH)
+    leader = tree.add_root(10)
+    leader.process.traps = frozenset({"sendmsg"})
+    other = tree.add_root(20)
+    for tid in (11, 12):
+        tree.tracees[tid] = Tracee(tid, leader.process)
+    assert {tracee.tid for tracee in tree.executed(10)} == {10, 11, 12}
+    assert set(tree.tracees) == {10, 20}
+    assert tree.tracees[20] is other
+    assert tree.tracees[10].space is not leader.space
+    assert tree.tracees[10].process.traps == {"sendmsg"}
+
+
+@apart
+def test_arguments_of_clone3_that_are_gone_do_not_matter() -> None:
+    child = Child(_thread, calls=())
+    tree = Tree(ARCH)
+    parent = tree.add_root(child.pid)
+    child.next()
+    words = ARCH.registers(child.pid)
+    words[ARCH.argument_index(0)] = 8
+    ARCH.set_call(child.pid, words, ARCH.syscall_numbers["clone3"])
+    tree.announce(parent, ptrace.event_message(child.pid))
+    assert tree.tracees[ptrace.event_message(child.pid)].process is parent.process
+    child.kill()
+
+
+@apart
+def test_clone_with_shared_memory_and_a_process_of_its_own() -> None:
+    spaces: list[bool] = []
+
+    def prepare(run: Supervised) -> None:
+        announce = run.tree.announce
+
+        def watch(parent: Tracee, tid: int) -> bool:
+            waiting = announce(parent, tid)
+            made = run.tree.tracees[tid]
+            spaces.append(made.space is parent.space and made.process is not parent.process)
+            return waiting
+
+        run.tree.announce = watch  # type: ignore[method-assign]
+
+    # glibc's clone() with a stack of its own: CLONE_VM without CLONE_THREAD; the child only exits.
+    program = f"""
+stack = ctypes.create_string_buffer(1 << 16)
+libc.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+pid = libc.clone(ctypes.cast(libc._exit, ctypes.c_void_p), ctypes.addressof(stack) + (1 << 16) - 64, {_CLONE_VM | signal.SIGCHLD}, 7)
+say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert supervise(program, prepare=prepare).lines() == ["7"]
+    assert spaces == [True]
