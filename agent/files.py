@@ -26,6 +26,11 @@ from .wire.messages import (
     Stat,
 )
 
+# `OpenFile.flags` has the numbers of x86-64, which `os` only has on such a machine.
+_WIRE_O_DIRECTORY = 0o200000
+_WIRE_O_NOFOLLOW = 0o400000
+_WIRE_O_PATH = 0o10000000
+
 _READ_BYTES = 1024 * 1024
 
 
@@ -73,10 +78,11 @@ def open_file(root: Root, request: OpenFile) -> OpenResult:
     which a regular file could be exchanged for a device.
     """
     flags = request.flags
-    fd = root.open_path(request.path, follow=not flags & os.O_NOFOLLOW, directory=bool(flags & os.O_DIRECTORY))
+    follow, directory = not flags & _WIRE_O_NOFOLLOW, bool(flags & _WIRE_O_DIRECTORY)
+    fd = root.open_path(request.path, follow=follow, directory=directory)
     try:
         found = kernel.file_stat(fd)
-        if flags & os.O_PATH:
+        if flags & _WIRE_O_PATH:
             if stat.S_ISDIR(found.mode):
                 return OpenResult(OpenedDirectory(found, (), (), ()), None)
             return OpenResult(Opened(found, b"", False), None)

@@ -2,6 +2,9 @@
 
 Rules live in one nat chain of our own for each family. Nothing in the kernel ties them to us, so they go by `close`, by the
 guard when the worker was killed, and by the next agent if both were.
+
+The kernel tracks connections in a network namespace only while some rule needs it to. With the last REDIRECT gone the
+connections handed over before would no longer be translated and break. So one that changes nothing always stays.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ class IptablesRedirect:
     def _install(self, program: str) -> None:
         _run(program, "-N", self.name)
         _run(program, "-A", self.name, "-m", "mark", "--mark", hex(AGENT_MARK), "-j", "RETURN")
+        _run(program, "-A", self.name, *self._rule(self._listener_port))
         for jump in _jumps(self.name):
             _run(program, "-A", *jump)
 

@@ -6,8 +6,8 @@ inside the pod by output). Stealing a port adds an element to the set; that is a
 - The table is owned by our netlink socket (NFT_TABLE_F_OWNER, Linux 5.12): when the process dies, in whatever way, the
   kernel removes it. Older kernels get elements with a time-out that `refresh` renews: a dead agent's redirect
   ends by itself, within `EXPIRY_S`.
-- The chains stay for as long as the table does, stolen ports or not: with the last nat chain gone the kernel would stop
-  translating the connections that were handed over before.
+- The chains and their rules stay for as long as the table does, stolen ports or not: with the last of them gone the
+  kernel would stop tracking and translating the connections that were handed over before.
 - inet tables cannot do nat before Linux 5.2: there one table for each family does it.
 - Priority -99, just after everybody else's destination nat: with a service mesh the sidecar keeps its redirect of
   outside traffic, and what it passes on to the application over loopback is what is stolen.

@@ -22,7 +22,7 @@ from ..syscalls.requests import Counts, GetCounts, Lost, NotStarted, Ready
 from ..syscalls.table import handlers
 from .config.load import Config
 from .environment import merge_environment
-from .errors import UsageError
+from .errors import EXIT_OWN_FAILURE, UsageError
 from .relay.process import RelayHandle
 from .tracer import arch, filters
 from .tracer.asks import Asks
@@ -143,7 +143,8 @@ class Session:
         finally:
             doorbell.remove()
         self._report(loop, time.monotonic() - began_s)
-        return end
+        # A program that we ended may have ended in good order, but it has not done its work.
+        return end if self._kill_at_s is None else Ended(EXIT_OWN_FAILURE, 0, False)
 
     def _context(self, ready: Ready, pod: Pod) -> Context:
         return Context(
@@ -158,7 +159,11 @@ class Session:
         )
 
     def _environment(self, pod: Pod) -> Mapping[bytes, bytes]:
-        return merge_environment(dict(os.environb), pod.environ, self._config.env).variables
+        merged = merge_environment(dict(os.environb), pod.environ, self._config.env)
+        if self._config.trace:
+            for dropped in merged.dropped:
+                sys.stderr.write(f"mirrord-trace: {os.fsdecode(dropped.name)} of the pod left out: {dropped.why}\n")
+        return merged.variables
 
     def _connect(self, loop: Loop, driver: Driver, context: Context, sweeper: Sweeper) -> None:
         def ring() -> None:

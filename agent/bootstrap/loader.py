@@ -9,6 +9,8 @@ inherited stream socket), the secret in hexadecimal. The exchange, client first;
     client   digest || length u32 || HMAC-SHA256(secret, "client" || nonce_c || nonce_l || digest || length)
     client   payload: `length` bytes whose SHA-256 is `digest`, a zip archive
 
+A nonce of zeros only asks whether the loader is there: it answers and takes the next client at once.
+
 Any process of the pod can reach the port. The loader reads 32 bytes, then 68 bytes, before it knows whom it talks to, and
 executes nothing that was not vouched for; whoever fails is dropped and the next client may try, for 30 s in all.
 The client in turn sends the payload, which holds the session's secret, only to who knows the boot secret.
@@ -36,6 +38,7 @@ def receive(sock):
     soon = now() + 3
     theirs, ours = read(sock, 32, soon), os.urandom(32)
     sock.sendall(b"MTBOOT1\n" + ours + mac(b"loader", theirs, ours))
+    if not any(theirs): raise OSError("a look whether we are here")
     head = read(sock, 68, soon)
     if not hmac.compare_digest(head[36:], mac(b"client", theirs, ours, head[:36])): raise OSError("not a client")
     code = read(sock, int.from_bytes(head[32:36], "big"), end)

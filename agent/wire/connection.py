@@ -10,12 +10,12 @@ ends by EOF, both end by RESET. Frames for a stream that is closed here are drop
 from __future__ import annotations
 
 import enum
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Optional
 
 from . import frames
-from .codec import CHANNEL_NUMBERS, decode, encode, number_of
 from .errors import LocalProtocolError, RemoteProtocolError
-from .events import DataReceived, EofReceived, Event, MessageReceived, StreamReset, WindowOpened
+from .events import DataReceived, EofReceived, Event, StreamReset, WindowOpened
+from .exchange import Exchange
 from .frames import HEADER, HEADER_BYTES, U32, U64, Buffer
 from .messages import Message
 from .outgoing import Outgoing
@@ -60,13 +60,9 @@ class Connection:
         self._next_peer_stream = 2 if role is Role.CLIENT else 1
         self._own_open = 0
         self._peer_open = 0
-        self._next_request = 1
-        self._asked: Set[int] = set()
-        self._unanswered: Set[int] = set()
+        self._exchange = Exchange()
         self._partial = bytearray()
         self._partial_size = HEADER_BYTES
-        self._fragments = bytearray()
-        self._fragment_of: Optional[Tuple[int, int]] = None
         self._frames_since_ack = 0
         self._bytes_since_ack = 0
         self._heard = False
@@ -138,7 +134,7 @@ class Connection:
     @property
     def open_requests(self) -> int:
         """Requests of ours that wait for a reply; at MAX_REQUESTS no further one may be sent."""
-        return len(self._asked)
+        return self._exchange.open_requests
 
     @property
     def open_streams(self) -> int:
@@ -147,31 +143,11 @@ class Connection:
 
     def new_request_id(self) -> int:
         """An id for `send(..., request_id=)` that no request under way has."""
-        while True:
-            ident = self._next_request
-            self._next_request = ident % 0xFFFFFFFF + 1
-            if ident not in self._asked:
-                return ident
+        return self._exchange.new_request_id()
 
     def send(self, message: Message, request_id: int = 0, reply_to: int = 0) -> None:
         """Queue a request (`request_id`), a reply (`reply_to`) or a notice (neither)."""
-        if number_of(type(message)) not in CHANNEL_NUMBERS:
-            raise LocalProtocolError(f"{type(message).__name__} does not travel between client and agent")
-        if request_id and reply_to:
-            raise LocalProtocolError("a message is a request or a reply, not both")
-        if request_id in self._asked or (request_id and len(self._asked) >= frames.MAX_REQUESTS):
-            raise LocalProtocolError(f"request {request_id} of {len(self._asked)} under way")
-        if reply_to and reply_to not in self._unanswered:
-            raise LocalProtocolError(f"reply to {reply_to}, which is not waiting for one")
-        payload = encode(message)
-        if request_id:
-            self._asked.add(request_id)
-            self._outgoing.control(frames.REQUEST, request_id, payload)
-        elif reply_to:
-            self._unanswered.discard(reply_to)
-            self._outgoing.control(frames.REPLY, reply_to, payload)
-        else:
-            self._outgoing.control(frames.NOTICE, 0, payload)
+        self._outgoing.control(*self._exchange.to_send(message, request_id, reply_to))
 
     def open_stream(self) -> int:
         """Open a stream. Its number may be named in messages sent from now on: the peer will know it by then."""
@@ -346,7 +322,9 @@ class Connection:
             else:
                 self._check_peer_may_name(stream)
         elif kind & ~frames.MORE in frames.CONTROL_KINDS:
-            self._message(kind, stream, payload, events)
+            event = self._exchange.received(kind, stream, payload)
+            if event is not None:
+                events.append(event)
         elif kind == frames.OPEN:
             self._opened(stream)
         else:
@@ -392,35 +370,3 @@ class Connection:
             self._outgoing.drop(state)
             self._close(state)
             events.append(StreamReset(stream, errno))
-
-    def _message(self, kind: int, ident: int, payload: memoryview, events: List[Event]) -> None:
-        bare = kind & ~frames.MORE
-        if self._fragment_of is not None and self._fragment_of != (bare, ident):
-            raise RemoteProtocolError(f"message of kind {bare} inside one of kind {self._fragment_of[0]}")
-        if kind == bare and self._fragment_of is None:
-            self._deliver(bare, ident, payload, events)
-            return
-        self._fragment_of = (bare, ident)
-        if len(self._fragments) + len(payload) > frames.MAX_MESSAGE_BYTES:
-            raise RemoteProtocolError("message too large")
-        self._fragments += payload
-        if kind == bare:
-            whole, self._fragments, self._fragment_of = self._fragments, bytearray(), None
-            self._deliver(bare, ident, memoryview(whole), events)
-
-    def _deliver(self, kind: int, ident: int, payload: memoryview, events: List[Event]) -> None:
-        message = decode(payload)
-        if number_of(type(message)) not in CHANNEL_NUMBERS:
-            raise RemoteProtocolError(f"{type(message).__name__} does not travel between client and agent")
-        if kind == frames.REPLY:
-            if ident not in self._asked:
-                raise RemoteProtocolError(f"reply to {ident}, which was not asked")
-            self._asked.discard(ident)
-            events.append(MessageReceived(message, 0, ident))
-        elif kind == frames.REQUEST:
-            if ident in self._unanswered or len(self._unanswered) >= frames.MAX_REQUESTS:
-                raise RemoteProtocolError(f"request {ident} with {len(self._unanswered)} under way")
-            self._unanswered.add(ident)
-            events.append(MessageReceived(message, ident, 0))
-        else:
-            events.append(MessageReceived(message, 0, 0))

@@ -170,9 +170,10 @@ class LinkTarget(Message):
 class OpenFile(Message):
     """open(2) for reading of an absolute pod path.
 
-    `flags` are the caller's open flags (only O_DIRECTORY, O_NOFOLLOW, O_PATH matter here). A regular file of up to
-    `inline_limit` bytes comes whole in `Opened.content`; of a larger one the content follows on stream `stream`
-    (numbered by the client, unused otherwise), ended by EOF. Reply: `Opened` or `OpenedDirectory`.
+    `flags` are O_DIRECTORY, O_NOFOLLOW and O_PATH with the numbers of x86-64, whatever the two machines are (some
+    differ on aarch64); other bits mean nothing. A regular file of up to `inline_limit` bytes comes whole in
+    `Opened.content`; of a larger one the content follows on stream `stream` (numbered by the client, unused
+    otherwise), ended by EOF. Reply: `Opened` or `OpenedDirectory`.
     """
 
     path: bytes

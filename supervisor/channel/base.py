@@ -31,8 +31,11 @@ class Channel(Protocol):
 
 @runtime_checkable
 class LastWords(Protocol):
-    """A channel that hears what the agent's process says besides the protocol."""
+    """A channel that hears of the agent's process besides the protocol."""
 
     def last_words(self) -> str:
-        """One line for people (the end of its stderr, its exit status), or ""."""
+        """One line for people (the end of its stderr, its exit status), or "". May block, for a bounded time.
+
+        Of a resumable channel: that the agent has ended, so that there is nothing to resume.
+        """
         ...

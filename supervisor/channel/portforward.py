@@ -285,8 +285,8 @@ class PortForwardChannel:
         except ssl.SSLCertVerificationError as error:
             raise self._refusal(error) from error
 
-    def explain(self) -> str:
-        """What the cluster says of the agent's end, or ""."""
+    def last_words(self) -> str:
+        """What the cluster says of the agent's end, "" if it lives or nobody knows. Blocks for a request."""
         return self._last_words()
 
     def close(self) -> None:

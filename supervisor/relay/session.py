@@ -69,6 +69,7 @@ class AgentSession:
         self._timer: Timer | None = None
         self._lost_at = 0.0
         self._pause_s = _FIRST_PAUSE_S
+        self._is_silent = False
         self._over = False
         self.session = Session(
             loop, Connection(Role.CLIENT), on_request=_refuse, on_notice=on_notice, on_lost=self._on_lost
@@ -154,6 +155,7 @@ class AgentSession:
             self._give_up(self._reason(error))
             return
         self._lost_at = time.monotonic()
+        self._is_silent = False
         self._say(f"the connection to the agent of {self._name} broke ({reason}); trying to resume it")
         self._reconnect()
 
@@ -165,6 +167,9 @@ class AgentSession:
     def _open(self) -> None:
         outcome: Transport | Exception
         try:
+            # A way there, and nobody at its end: it may have ended, and then there is nothing to wait for.
+            if self._is_silent and isinstance(self._channel, LastWords) and (words := self._channel.last_words()):
+                raise UsageError(words)
             outcome = self._channel.open()
         except Exception as error:
             outcome = error
@@ -177,6 +182,7 @@ class AgentSession:
         elif self._over:
             outcome.close()
         else:
+            self._is_silent = True
             self._greet(outcome, self._on_resume_failure)
 
     def _on_resume_failure(self, error: Exception) -> None:

@@ -42,10 +42,11 @@ class Doorbell:
 
     def remove(self) -> None:
         """End the process and reap it."""
-        os.kill(self.pid, signal.SIGKILL)
-        # A ring that nobody has answered may be reported first.
-        while not _has_ended(os.waitpid(self.pid, ptrace.WALL)[1]):
-            continue
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):  # somebody else may have killed it
+            os.kill(self.pid, signal.SIGKILL)
+            # A ring that nobody has answered may be reported first.
+            while not _has_ended(os.waitpid(self.pid, ptrace.WALL)[1]):
+                continue
 
 
 def _has_ended(status: int) -> bool:

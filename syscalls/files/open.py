@@ -71,7 +71,7 @@ def open_place(context: Context, task: Task, place: Place, flags: int, path_argu
         context.notice("write", "writing files of the pod is not supported: the program gets EROFS")
         raise SyscallError(errno.EROFS, place.decision)
     if place.remote is not None:
-        return (yield from _reopen(context, task, place, place.remote, flags))
+        return (yield from _reopen(context, place, place.remote, flags))
     if place.directory:
         flags = (flags | NATIVE.directory) & ~NATIVE.nofollow
     if flags & O_PATH:
@@ -107,7 +107,7 @@ def _open_as_path(context: Context, place: Place, flags: int) -> Handling:
     return (yield from give(context, fd, flags, _without_content(place, reply.stat), place.decision))
 
 
-def _reopen(context: Context, task: Task, place: Place, remote: RemoteObject, flags: int) -> Handling:
+def _reopen(context: Context, place: Place, remote: RemoteObject, flags: int) -> Handling:
     # A path in /proc that means an object: the kernel can reopen a file's stand-in, but a directory's has no entries.
     if not isinstance(remote, RemoteDirectory) and (place.directory or flags & NATIVE.directory):
         raise SyscallError(errno.ENOTDIR, place.decision)

@@ -50,13 +50,12 @@ def empty_directory() -> int:
     try:
         path = tempfile.mkdtemp(prefix="mirrord-trace-", dir=_SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            os.fchmod(fd, 0o755)  # a tracee may have become another user
+            os.chmod(path, 0o755)  # a tracee may have become another user
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         finally:
             os.rmdir(path)
     except OSError as error:
         raise SyscallError(error.errno or errno.EIO) from None
-    return fd
 
 
 def give(context: Context, fd: int, flags: int, remote: RemoteObject, decision: Decision) -> Generator[Action, Outcome, Keep]:

@@ -11,6 +11,11 @@ from mirrord_trace.agent.wire.messages import Access, Done, OpenedDirectory, Ope
 
 LIMIT = 1000
 
+# open(2)'s flags on the wire: the numbers of x86-64.
+WIRE_DIRECTORY = 0o200000
+WIRE_NOFOLLOW = 0o400000
+WIRE_PATH = 0o10000000
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -29,7 +34,7 @@ def put(path, content=b"content"):
         file.write(content)
 
 
-def open_file(root, path, flags=os.O_RDONLY):
+def open_file(root, path, flags=0):
     return files.open_file(root, OpenFile(path, flags, LIMIT, 1))
 
 
@@ -62,7 +67,7 @@ def test_a_file_that_says_it_is_empty_is_read_all_the_same(root):
 def test_a_directory_is_listed(root, at):
     os.mkdir(at(b"sub"))
     put(at(b"file"))
-    reply, fd = open_file(root, at(b""), os.O_RDONLY | os.O_DIRECTORY)
+    reply, fd = open_file(root, at(b""), WIRE_DIRECTORY)
     assert fd is None
     assert isinstance(reply, OpenedDirectory)
     assert set(reply.names) == {b".", b"..", b"sub", b"file"}
@@ -78,12 +83,12 @@ def test_o_path_reads_nothing(root, at):
     put(at(b"file"))
     os.symlink(b"file", at(b"link"))
     for name in (b"fifo", b"file"):
-        reply, fd = open_file(root, at(name), os.O_PATH)
+        reply, fd = open_file(root, at(name), WIRE_PATH)
         assert (reply.content, reply.follows, fd) == (b"", False, None)
         assert reply.stat.ino == os.stat(at(name)).st_ino
-    link = open_file(root, at(b"link"), os.O_PATH | os.O_NOFOLLOW).reply
+    link = open_file(root, at(b"link"), WIRE_PATH | WIRE_NOFOLLOW).reply
     assert link.stat.ino == os.lstat(at(b"link")).st_ino
-    assert open_file(root, at(b""), os.O_PATH).reply.names == ()
+    assert open_file(root, at(b""), WIRE_PATH).reply.names == ()
 
 
 def failure(call, *arguments):
@@ -105,9 +110,43 @@ def test_open_errors(root, at):
     os.symlink(b"file", at(b"link"))
     assert failure(open_file, root, at(b"none")) == errno.ENOENT
     assert failure(open_file, root, at(b"file/x")) == errno.ENOTDIR
-    assert failure(open_file, root, at(b"file"), os.O_DIRECTORY) == errno.ENOTDIR
-    assert failure(open_file, root, at(b"link"), os.O_NOFOLLOW) == errno.ELOOP
-    assert failure(open_file, root, at(b"link"), os.O_NOFOLLOW | os.O_DIRECTORY) == errno.ENOTDIR
+    assert failure(open_file, root, at(b"file"), WIRE_DIRECTORY) == errno.ENOTDIR
+    assert failure(open_file, root, at(b"link"), WIRE_NOFOLLOW) == errno.ELOOP
+    assert failure(open_file, root, at(b"link"), WIRE_NOFOLLOW | WIRE_DIRECTORY) == errno.ENOTDIR
+
+
+@pytest.mark.parametrize("machine", [(0o200000, 0o400000), (0o40000, 0o100000)])
+def test_flags_mean_the_same_on_every_machine(root, at, monkeypatch, machine):
+    """`os` may have the numbers of x86-64 or of aarch64: the reply is the same."""
+    put(at(b"file"))
+    os.symlink(b"file", at(b"link"))
+    asked = []
+
+    class Spy:
+        """Notes what is asked, and opens it with the numbers of the machine that this runs on."""
+
+        def open_path(self, path, *, follow=True, directory=False):
+            asked.append((follow, directory))
+            with monkeypatch.context() as real:
+                real.setattr(os, "O_DIRECTORY", native[0])
+                real.setattr(os, "O_NOFOLLOW", native[1])
+                return root.open_path(path, follow=follow, directory=directory)
+
+    native = (os.O_DIRECTORY, os.O_NOFOLLOW)
+    with monkeypatch.context() as other:
+        other.setattr(os, "O_DIRECTORY", machine[0])
+        other.setattr(os, "O_NOFOLLOW", machine[1])
+        flags = (0, WIRE_DIRECTORY, WIRE_NOFOLLOW, WIRE_NOFOLLOW | WIRE_PATH, 0o40000 | 0o100000)
+        results = [outcome(open_file, Spy(), at(b"link"), number) for number in flags]
+    assert asked == [(True, False), (True, True), (False, False), (False, False), (True, False)]
+    assert results == [b"content", errno.ENOTDIR, errno.ELOOP, b"", b"content"]
+
+
+def outcome(call, *arguments):
+    try:
+        return call(*arguments).reply.content
+    except OSError as error:
+        return error.errno
 
 
 def test_permissions_are_the_agents(root, at):
@@ -117,7 +156,7 @@ def test_permissions_are_the_agents(root, at):
     os.chmod(at(b"file"), 0)
     assert failure(open_file, root, at(b"file")) == errno.EACCES
     assert failure(files.access, root, Access(at(b"file"), os.R_OK, True)) == errno.EACCES
-    assert open_file(root, at(b"file"), os.O_PATH).reply.stat.mode & 0o777 == 0
+    assert open_file(root, at(b"file"), WIRE_PATH).reply.stat.mode & 0o777 == 0
 
 
 def test_stat_follows_or_not(root, at):

@@ -47,6 +47,7 @@ def test_both_families_get_a_chain_and_two_jumps(calls):
     expected = [
         f"-N {NAME}",
         f"-A {NAME} -m mark --mark 0x30a7 -j RETURN",
+        f"-A {NAME} -p tcp --dport 4444 -j REDIRECT --to-ports 4444",
         f"-A PREROUTING -p tcp --syn -m addrtype --dst-type LOCAL -j {NAME}",
         f"-A OUTPUT -p tcp --syn -o lo -j {NAME}",
     ]

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import build
 import pytest
+from mirrord_trace.supervisor.errors import EXIT_OWN_FAILURE
 
 from . import manifests
 from .access import Cluster, Pod
@@ -207,8 +208,9 @@ def test_the_lease_ends_what_nobody_can_end(
             began["cut"] = time.monotonic()
             ended = run.end(_LEASE_S + 30)
             taken = {"cut: the tool's end": time.monotonic() - began["cut"]}
-        assert re.search(rf"could not be resumed within {_LEASE_S} s", ended.failure), ended
-        assert ended.status not in (0, None), ended
+        assert len(re.findall(rf"could not be resumed within {_LEASE_S} s: .*; ending the program", ended.err)) == 1, ended
+        assert "delete it: kubectl -n default delete pod mirrord-trace-agent-" in ended.failure, ended
+        assert ended.status == EXIT_OWN_FAILURE, ended
         for kind, used in tools.items():
             _await_own_answer(used, visitor_pod, _LEASE_S + 20)
             taken[f"{kind}: the port"] = time.monotonic() - began[kind]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno as errno_names
 import os
 import pprint
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -334,10 +335,17 @@ class Script:
 
     def gives(self, content: bytes, flags: int) -> Script:
         """The tracee gets an open file with this content and these flags; `given` must follow."""
+        return self._gives("gives", content, flags)
+
+    def gives_directory(self, flags: int) -> Script:
+        """The tracee gets a directory with no name and no entries, and these flags; `given` must follow."""
+        return self._gives("gives_directory", None, flags)
+
+    def _gives(self, what: str, content: bytes | None, flags: int) -> Script:
         gift = self._now
-        held = _content(gift.fd) if isinstance(gift, GiveFile) else None
+        held = _content(gift.fd) if isinstance(gift, GiveFile) else b""
         matches = isinstance(gift, GiveFile) and (held, gift.flags) == (content, flags)
-        self._check("gives", f"flags {flags:#o}, content {content!r} (is: {held!r})", matches)
+        self._check(what, f"flags {flags:#o}, content {content!r} (is: {held!r})", matches)
         self._waits = True
         return self
 
@@ -382,8 +390,13 @@ class Script:
         self._end("raises", SyscallError, errno_names.errorcode[errno], matches, decision)
 
 
-def _content(fd: int) -> bytes:
-    return os.pread(fd, os.fstat(fd).st_size, 0)
+# None: it is a directory. Ours have to be without a name, which keeps them empty: nothing can be created in them.
+def _content(fd: int) -> bytes | None:
+    status = os.fstat(fd)
+    if not stat.S_ISDIR(status.st_mode):
+        return os.pread(fd, status.st_size, 0)
+    assert status.st_nlink == 0, "the directory still has a name"
+    return None
 
 
 def _decided(decision: Decision | None, wanted: Route | Reason | None) -> bool:

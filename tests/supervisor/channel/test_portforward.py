@@ -235,7 +235,7 @@ def test_probe_waits_for_the_loaders_answer(fake_api: FakeApi, access: Access) -
     assert receive(transport, 8) == b"MTBOOT1\n"
     transport.close()
     made.close()
-    assert made.explain() == "the end"
+    assert made.last_words() == "the end"
     assert made.resumable
 
 

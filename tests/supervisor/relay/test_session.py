@@ -245,6 +245,37 @@ def test_an_agent_that_has_forgotten_the_session(relay: Relay) -> None:
     assert "the agent no longer knows this session" in relay.words.over[0]
 
 
+class Dead(Agent):
+    """An agent that has died: there is a way to its port still, where nobody answers, and the cluster knows why."""
+
+    is_dead = False
+
+    def open(self) -> SocketTransport:
+        if not self.is_dead:
+            return super().open()
+        self.opened += 1
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return SocketTransport(ours)
+
+    def last_words(self) -> str:
+        return "the agent ended (exit status 137, OOMKilled)" if self.is_dead else ""
+
+
+def test_an_agent_that_has_died_is_not_waited_for(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_FIRST_PAUSE_S", 0.001)
+    relay.agent = dead = Dead(relay.loop)
+    relay.link = relay.make()
+    relay.begin()
+    relay.until(lambda: relay.words.up)
+    dead.is_dead = True
+    relay.agent.cut()
+    relay.until(lambda: relay.words.over)
+    lost = "the session with the agent of pod/web is lost: the agent ended (exit status 137, OOMKilled)"
+    assert relay.words.over == [lost]
+    assert relay.agent.opened == 2
+
+
 def test_a_channel_that_is_not_resumable(relay: Relay) -> None:
     relay.agent.resumable = False
     relay.begin()

@@ -96,7 +96,11 @@ class Child:
     """A seized fork of this process that runs `body` under a filter for `calls`; its exit code is the body's result."""
 
     def __init__(
-        self, body: Callable[[], int], calls: Sequence[str] = (CALL,), options: int = OPTIONS, before: Callable[[], None] | None = None
+        self,
+        body: Callable[[], int],
+        calls: Sequence[str] = (CALL,),
+        options: int = OPTIONS,
+        before: Callable[[], None] | None = None,
     ) -> None:
         code = seccomp.program([seccomp.Rule(ARCH.syscall_numbers[name]) for name in calls], ARCH.audit)
         go_read, go_write = os.pipe()
@@ -202,7 +206,9 @@ def supervise(
     table = {numbers[name]: (name, handler) for name, handler in chosen.items()}
     driver = Driver(cast(Context, object()), table, ARCH, ask, later)
     first = [name for name in chosen if name not in trapped]
-    code = seccomp.program([seccomp.Rule(numbers[name]) for name in first], ARCH.audit, X32_BIT if ARCH.name == "x86_64" else 0)
+    code = seccomp.program(
+        [seccomp.Rule(numbers[name]) for name in first], ARCH.audit, X32_BIT if ARCH.name == "x86_64" else 0
+    )
     inherited = Inherited.now()
     OwnSignals.block()
     doorbell = Doorbell()

@@ -8,7 +8,6 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-
 from mirrord_trace.agent.wire.codec import encode
 from mirrord_trace.agent.wire.messages import Address, Done, Failed, GetPod, Message
 from mirrord_trace.supervisor.relay.link import RelayLink, make_link
@@ -96,7 +95,7 @@ def test_a_reply_may_lead_to_a_further_request_whose_reply_is_there_at_once(ends
 def test_verdicts_are_current_after_a_drain(ends: Ends) -> None:
     asks, relay = ends
     asks.sockets = Sockets()
-    connection = asks.sockets.connecting(7, Address(bytes(4), 80))
+    connection = asks.sockets.begin(7, Address(bytes(4), 80))
     _send(relay, b"T", 0, Verdict(connection.key, 111, connection.peer, connection.peer))
     asks.drain()
     assert connection.errno == 111

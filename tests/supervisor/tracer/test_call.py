@@ -6,7 +6,6 @@ from collections.abc import Generator
 from typing import cast
 
 import pytest
-
 from mirrord_trace.supervisor.tracer.call import RESTARTS, ActiveCall, Phase
 from mirrord_trace.syscalls.actions import Handling
 

@@ -8,11 +8,10 @@ import signal
 import threading
 
 import pytest
-from rig import apart
-
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.doorbell import Doorbell, ring
 from mirrord_trace.supervisor.tracer.stops import SignalDeliveryStop, TrapStop, classify
+from rig import apart
 
 
 def _rung(bell: Doorbell) -> None:

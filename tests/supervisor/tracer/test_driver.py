@@ -10,8 +10,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from rig import ARCH, CALL, DECISION, LOCAL, Supervised, apart, supervise
-
 from mirrord_trace.agent.wire.messages import Done, Failed, GetPod
 from mirrord_trace.supervisor.errors import InternalError
 from mirrord_trace.supervisor.tracer.call import ActiveCall, Phase
@@ -33,6 +31,7 @@ from mirrord_trace.syscalls.actions import (
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.table import Handler
 from mirrord_trace.syscalls.task import Task
+from rig import ARCH, CALL, DECISION, LOCAL, Supervised, apart, supervise
 
 
 def _ends(final: Continue | Return) -> Handler:

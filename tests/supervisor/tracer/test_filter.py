@@ -8,8 +8,6 @@ import pytest
 from bpf import decides_by_number, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rig import ARCH, CALL, Child, apart, syscall
-
 from mirrord_trace.supervisor.tracer.filter import (
     RET_ALLOW,
     RET_ERRNO,
@@ -23,6 +21,7 @@ from mirrord_trace.supervisor.tracer.filter import (
     program,
 )
 from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop
+from rig import ARCH, CALL, Child, apart, syscall
 
 _AUDIT = 0xC000003E
 _X32 = 0x40000000
@@ -38,7 +37,9 @@ def _tests() -> st.SearchStrategy[tuple[Test, ...]]:
 
 
 _rules = st.lists(
-    st.builds(Rule, st.integers(0, 500), _tests(), st.none() | st.integers(1, 200)), max_size=60, unique_by=lambda rule: rule.sysno
+    st.builds(Rule, st.integers(0, 500), _tests(), st.none() | st.integers(1, 200)),
+    max_size=60,
+    unique_by=lambda rule: rule.sysno,
 )
 
 

@@ -9,8 +9,6 @@ import pytest
 from bpf import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rig import ARCH, CALL, DECISION, apart, supervise
-
 from mirrord_trace.supervisor.tracer import filter as seccomp
 from mirrord_trace.supervisor.tracer.arch import Arch, native
 from mirrord_trace.supervisor.tracer.filters import first_filter, later_filter
@@ -19,6 +17,7 @@ from mirrord_trace.syscalls.actions import Handling, Return, trap
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.table import ROWS, ArgumentTest, Row
 from mirrord_trace.syscalls.task import Task
+from rig import ARCH, CALL, DECISION, apart, supervise
 
 _MACHINES = ("x86_64", "aarch64")
 _LATER = frozenset(row.name for row in ROWS if row.later)
@@ -26,7 +25,9 @@ _FOREIGN = seccomp.RET_TRACE | seccomp.TRACE_FOREIGN_ABI
 _NUMBERS = range(1024)
 
 # Everything an argument test of the table can tell apart, and numbers that only differ in the upper half.
-_VALUES = sorted({value for row in ROWS for test in row.tests for value in test.values} | {0, 1, 0x80802, 1 << 32, (1 << 64) - 1})
+_VALUES = sorted(
+    {value for row in ROWS for test in row.tests for value in test.values} | {0, 1, 0x80802, 1 << 32, (1 << 64) - 1}
+)
 _args = st.tuples(*[st.sampled_from(_VALUES) | st.integers(0, (1 << 64) - 1)] * 6)
 
 

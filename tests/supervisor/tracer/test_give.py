@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rig import CALL, DECISION, Child, Supervised, apart, supervise, syscall
-
 from mirrord_trace.supervisor.tracer.give import copy_into_memfd, descriptor_path
 from mirrord_trace.syscalls.actions import Given, Handling, Keep, give_file
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.table import Handler
 from mirrord_trace.syscalls.task import Task
+from rig import CALL, DECISION, Child, Supervised, apart, supervise, syscall
 
 _CONTENT = b"content of the pod's file\n" * 1000
 _SHOW = """

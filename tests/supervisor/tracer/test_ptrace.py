@@ -8,11 +8,10 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from rig import ARCH, CALL, Child, apart, syscall
-
 from mirrord_trace.supervisor.errors import TraceeGone
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop, SignalDeliveryStop, SyscallStop
+from rig import ARCH, CALL, Child, apart, syscall
 
 _REGISTERS_BYTES = 8 * (27 if ARCH.name == "x86_64" else 34)
 

@@ -9,7 +9,6 @@ from collections.abc import Generator
 from typing import cast
 
 import pytest
-
 from mirrord_trace.supervisor.tracer.call import ActiveCall
 from mirrord_trace.supervisor.tracer.show import Tracer
 from mirrord_trace.supervisor.tracer.tracee import Tracee
@@ -74,7 +73,7 @@ def test_addresses(content: bytes, shown: str) -> None:
 
 
 def test_what_cannot_be_read_is_its_address() -> None:
-    assert 'openat(3, 0xdead, 0, 0) = -1 EFAULT' in _line("openat", (3, 0xDEAD, 0, 0), -14, _LOCAL, {}).replace("0x0", "0")
+    assert "openat(3, 0xdead, 0, 0) = -1 EFAULT" in _line("openat", (3, 0xDEAD, 0, 0), -14, _LOCAL, {}).replace("0x0", "0")
     assert "connect(5, 0xdead, -1)" in _line("connect", (5, 0xDEAD, 0xFFFFFFFF), -14, _LOCAL, {})
 
 

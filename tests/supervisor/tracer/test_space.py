@@ -9,13 +9,12 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from rig import Child, apart, libc, syscall
-
 from mirrord_trace.supervisor.errors import TraceeGone
 from mirrord_trace.supervisor.tracer import space as module
 from mirrord_trace.supervisor.tracer.space import REGION_BYTES, SLOT_BYTES, AddressSpace
 from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
 from mirrord_trace.syscalls.actions import SyscallError
+from rig import Child, apart, libc, syscall
 
 _PAGE = mmap.PAGESIZE
 Pages = tuple[int, ctypes.Array[ctypes.c_char]]

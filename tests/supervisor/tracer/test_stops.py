@@ -7,7 +7,6 @@ import signal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from mirrord_trace.supervisor.tracer.stops import (
     SECCOMP_STATUS,
     Ended,

@@ -7,11 +7,10 @@ from collections.abc import Collection, Container
 from types import SimpleNamespace
 from typing import cast
 
-from rig import ARCH, CALL, Child, apart, syscall
-
 from mirrord_trace.supervisor.tracer.sweep import Sweeper
 from mirrord_trace.supervisor.tracer.tree import Tree
 from mirrord_trace.syscalls.context import Context
+from rig import ARCH, CALL, Child, apart, syscall
 
 
 class FakeTable:

@@ -9,12 +9,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from rig import CALL, Child, apart, lower_limit, syscall
-
 from mirrord_trace.supervisor.errors import TraceeGone
-from mirrord_trace.supervisor.tracer import ptrace, tracee as module
+from mirrord_trace.supervisor.tracer import ptrace
+from mirrord_trace.supervisor.tracer import tracee as module
 from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop, SignalDeliveryStop
 from mirrord_trace.syscalls.actions import SyscallError
+from rig import CALL, Child, apart, lower_limit, syscall
 
 
 @apart

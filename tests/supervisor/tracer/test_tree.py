@@ -8,12 +8,11 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from rig import ARCH, Child, Supervised, apart, libc, supervise
-
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.stops import Ended, NewTaskStop
 from mirrord_trace.supervisor.tracer.tracee import Tracee
 from mirrord_trace.supervisor.tracer.tree import Tree
+from rig import ARCH, Child, Supervised, apart, libc, supervise
 
 _CLONE_VM, _CLONE_VFORK, _CLONE_THREAD = 0x100, 0x4000, 0x10000
 _SIGNAL_BYTES = signal.SIGCHLD
@@ -80,7 +79,7 @@ def test_a_new_task_shares_what_its_maker_said(how: str, first: str) -> None:
     assert made.tgid == (child.pid if same_process else new)
     assert made.space.regions == [0x10000]
     assert made.process.traps == {"sendmsg"}
-    child.kill()
+    os.kill(child.pid, signal.SIGKILL)
 
 
 @apart
@@ -94,7 +93,7 @@ def test_announced_twice_it_stays_who_it_is() -> None:
     made = tree.tracees[new]
     tree.announce(parent, new)
     assert tree.tracees[new] is made
-    child.kill()
+    os.kill(child.pid, signal.SIGKILL)
 
 
 @apart
@@ -127,7 +126,7 @@ def test_an_unclaimed_thread_is_adopted_into_its_process() -> None:
     tree.unclaimed.add(new)
     (adopted,) = tree.adopt_orphans()
     assert adopted.process is parent.process
-    child.kill()
+    os.kill(child.pid, signal.SIGKILL)
 
 
 def test_nobody_is_adopted_without_need() -> None:
@@ -160,7 +159,7 @@ def test_arguments_of_clone3_that_are_gone_do_not_matter() -> None:
     ARCH.set_call(child.pid, words, ARCH.syscall_numbers["clone3"])
     tree.announce(parent, ptrace.event_message(child.pid))
     assert tree.tracees[ptrace.event_message(child.pid)].process is parent.process
-    child.kill()
+    os.kill(child.pid, signal.SIGKILL)
 
 
 @apart
@@ -182,7 +181,8 @@ def test_clone_with_shared_memory_and_a_process_of_its_own() -> None:
     program = f"""
 stack = ctypes.create_string_buffer(1 << 16)
 libc.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-pid = libc.clone(ctypes.cast(libc._exit, ctypes.c_void_p), ctypes.addressof(stack) + (1 << 16) - 64, {_CLONE_VM | signal.SIGCHLD}, 7)
+top = ctypes.addressof(stack) + (1 << 16) - 64
+pid = libc.clone(ctypes.cast(libc._exit, ctypes.c_void_p), top, {_CLONE_VM | signal.SIGCHLD}, 7)
 say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
     assert supervise(program, prepare=prepare).lines() == ["7"]

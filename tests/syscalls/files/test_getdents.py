@@ -33,10 +33,10 @@ def opened() -> tuple[Context, FakeTask]:
 
 def reads(opened: tuple[Context, FakeTask], size: int, expected: bytes) -> None:
     fds = set(os.listdir("/proc/self/fd"))
-    script = Script(getdents64, (5, BUFFER, size), context=opened[0], task=opened[1])
-    opened[1].memory[BUFFER] = bytearray(len(expected))
+    context, task = opened
+    script = Script(getdents64, (5, BUFFER, size), memory={BUFFER: b"\xff" * 1000}, context=context, task=task)
     script.returns(len(expected), {}, Reason.REMOTE_OBJECT)
-    assert opened[1].memory[BUFFER] == expected
+    assert task.memory[BUFFER] == expected.ljust(1000, b"\xff")
     assert set(os.listdir("/proc/self/fd")) == fds
 
 
@@ -74,6 +74,23 @@ def test_telldir_seekdir_and_duplicates(opened: tuple[Context, FakeTask]) -> Non
 
 
 @pytest.mark.parametrize("handler", [getdents64, getdents])
+@pytest.mark.parametrize("memory", [{}, {BUFFER: bytes(len(RECORDS) - 1)}])
+def test_a_bad_buffer_moves_nothing(
+    opened: tuple[Context, FakeTask], handler: Callable[..., Any], memory: dict[int, bytes]
+) -> None:
+    context, task = opened
+    script = Script(handler, (5, BUFFER, 32768), memory=memory, context=context, task=task)
+    script.raises(errno.EFAULT, Reason.REMOTE_OBJECT)
+    reads(opened, 32768, RECORDS)
+
+
+@pytest.mark.parametrize("handler", [getdents64, getdents])
+def test_at_the_end_no_buffer_is_needed(opened: tuple[Context, FakeTask], handler: Callable[..., Any]) -> None:
+    os.lseek(opened[1].fds[5], len(RECORDS), os.SEEK_SET)
+    Script(handler, (5, 0, 100), context=opened[0], task=opened[1]).returns(0)
+
+
+@pytest.mark.parametrize("handler", [getdents64, getdents])
 def test_other_descriptors_are_the_kernels(opened: tuple[Context, FakeTask], handler: Callable[..., Any]) -> None:
     for fd in (6, 7, -1):
         Script(handler, (fd, BUFFER, 100), context=opened[0], task=opened[1]).continues(Reason.LOCAL_OBJECT)
@@ -83,8 +100,10 @@ def test_other_descriptors_are_the_kernels(opened: tuple[Context, FakeTask], han
 
 
 def test_old_layout(opened: tuple[Context, FakeTask]) -> None:
-    script = Script(getdents, (5, BUFFER, 32768), context=opened[0], task=opened[1])
-    script.returns(len(RECORDS), {BUFFER: to_old_layout(RECORDS)})
+    context, task = opened
+    script = Script(getdents, (5, BUFFER, 32768), memory={BUFFER: bytes(len(RECORDS))}, context=context, task=task)
+    script.returns(len(RECORDS))
+    assert task.memory[BUFFER] == to_old_layout(RECORDS)
     Script(getdents, (5, BUFFER, 32768), context=opened[0], task=opened[1]).returns(0)
 
 

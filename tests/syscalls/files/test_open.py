@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from mirrord_trace.syscalls.abi.flags import AT_FDCWD, X86_64
 from mirrord_trace.syscalls.actions import Decision, Reason, Route, Scratch
 from mirrord_trace.syscalls.context import Context
 from mirrord_trace.syscalls.files.open import INLINE_LIMIT, creat, open_, openat
+from mirrord_trace.syscalls.files.stand_in import empty_directory
 from mirrord_trace.syscalls.objects import RemoteDirectory, RemoteFile
 from script import STAT, FakePolicy, FakeTask, Script, key_of, memfd, session
 
@@ -108,14 +108,29 @@ def test_writing_to_the_pod_is_refused_not_done_locally() -> None:
     assert len(notices) == 1
 
 
-def test_directories_are_their_records() -> None:
+def test_a_directory_is_an_empty_one_with_known_entries() -> None:
     script = opening(b"/data", os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK)
     script.asks(request(b"/data", X86_64.directory)).replies(LISTING)
-    script.gives(RECORDS, os.O_CLOEXEC | os.O_NONBLOCK).given(5).keeps()
+    script.gives_directory(os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK).given(5).keeps()
     directory = script.context.objects.get(key_of(script.task.fds[5]))
     assert directory == RemoteDirectory(b"/data", b"/data", DIR_STAT, RECORDS, OFFSETS)
-    with pytest.raises(OSError, match="not permitted"):
-        os.write(os.open(f"/proc/self/fd/{script.task.fds[5]}", os.O_RDWR), b"x")
+    with pytest.raises(IsADirectoryError):
+        os.read(script.task.fds[5], 1)
+
+
+def test_a_directory_opened_without_saying_so() -> None:
+    script = opening(b"/data").asks(request(b"/data")).replies(LISTING)
+    script.gives_directory(0).given(5).keeps()
+    script = opening(b"/data/", os.O_NOFOLLOW).asks(request(b"/data", X86_64.directory)).replies(LISTING)
+    script.gives_directory(os.O_DIRECTORY).given(5).keeps()
+
+
+def test_no_descriptor_is_left_of_a_directory_that_was_refused() -> None:
+    before = open_fds()
+    script = opening(b"/data").asks(request(b"/data")).replies(LISTING, memfd())
+    script.gives_directory(0).given(-errno.EMFILE).keeps()
+    assert open_fds() == before
+    assert not script.context.objects
 
 
 def test_a_file_where_a_directory_was_demanded() -> None:
@@ -151,7 +166,10 @@ def test_path_only() -> None:
         (os.O_PATH | os.O_DIRECTORY, True, DIR_STAT),
     ):
         script = opening(b"/data/x", flags | os.O_CLOEXEC).asks(Stat(b"/data/x", follow)).replies(Attributes(attributes))
-        script.gives(b"", os.O_PATH | os.O_CLOEXEC).given(4).keeps()
+        if attributes is DIR_STAT:
+            script.gives_directory(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC).given(4).keeps()
+        else:
+            script.gives(b"", os.O_PATH | os.O_CLOEXEC).given(4).keeps()
         found = script.context.objects.get(key_of(script.task.fds[4]))
         assert found is not None
         assert found.stat == attributes
@@ -160,10 +178,10 @@ def test_path_only() -> None:
     script.replies(Attributes(STAT)).raises(errno.ENOTDIR)
 
 
-def with_directory(context: Context, local: Path | None = None) -> FakeTask:
+def with_directory(context: Context) -> FakeTask:
     # A thread that has the pod directory /data open as fd 5.
     task = FakeTask()
-    task.fds[5] = memfd(RECORDS)
+    task.fds[5] = empty_directory()
     context.objects.add(key_of(task.fds[5]), RemoteDirectory(b"/data", b"/data", DIR_STAT, RECORDS, OFFSETS))
     return task
 
@@ -187,9 +205,10 @@ def test_a_directory_again_through_proc() -> None:
     task = with_directory(context)
     os.lseek(task.fds[5], 24, os.SEEK_SET)
     script = opening(b"/proc/self/fd/5", os.O_DIRECTORY, context=context, task=task)
-    script.gives(RECORDS, 0).given(6).keeps(Reason.REMOTE_OBJECT)
-    assert os.lseek(task.fds[6], 0, os.SEEK_CUR) == 0
-    assert len(context.objects) == 1
+    script.gives_directory(os.O_DIRECTORY).given(6).keeps(Reason.REMOTE_OBJECT)
+    first, second = (context.objects.get(key_of(task.fds[fd])) for fd in (5, 6))
+    assert first is second
+    assert [os.lseek(task.fds[fd], 0, os.SEEK_CUR) for fd in (5, 6)] == [24, 0]
 
 
 def test_a_file_again_through_proc_is_the_kernels() -> None:

@@ -79,3 +79,7 @@ def test_empty_path_is_the_link_itself() -> None:
     script.returns(1, {BUFFER: b"t"}, Reason.REMOTE_OBJECT)
     calling(readlinkat, (5, PATH, BUFFER, 100), b"").raises(errno.ENOENT)
     calling(readlinkat, (7, PATH, BUFFER, 100), b"").continues(Reason.LOCAL_OBJECT)
+
+
+def test_no_path_is_the_kernels_to_judge() -> None:
+    calling(readlinkat, (6, 0, BUFFER, 100), b"").continues(Reason.BAD_ARGUMENT)

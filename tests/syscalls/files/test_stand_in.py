@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 from mirrord_trace.syscalls.actions import Action, Decision, GiveFile, Given, Keep, Outcome, Reason, Route, SyscallError
 from mirrord_trace.syscalls.context import Context
-from mirrord_trace.syscalls.files.stand_in import give, sealed_memfd
+from mirrord_trace.syscalls.files import stand_in
+from mirrord_trace.syscalls.files.stand_in import empty_directory, give, sealed_memfd
 from mirrord_trace.syscalls.objects import RemoteFile
 from script import STAT, key_of, session
 
@@ -73,6 +76,46 @@ def test_no_descriptor_for_a_memfd() -> None:
     assert caught.value.errno == errno.EMFILE
 
 
+def test_an_empty_directory_is_nobody_elses() -> None:
+    fd, other = empty_directory(), empty_directory()
+    assert key_of(fd) != key_of(other)
+    assert os.listdir(fd) == []
+    assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o755
+    assert not os.get_inheritable(fd)
+    assert not Path(os.readlink(f"/proc/self/fd/{fd}")).exists()
+    for create in (os.mkdir, os.mknod):
+        with pytest.raises(FileNotFoundError):
+            create("x", dir_fd=fd)
+    os.close(other)
+    os.close(fd)
+
+
+def test_an_empty_directory_keeps_any_position() -> None:
+    fd = empty_directory()
+    assert os.lseek(fd, 10**6, os.SEEK_SET) == os.lseek(fd, 0, os.SEEK_CUR) == 10**6
+    again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY)
+    assert os.lseek(again, 0, os.SEEK_CUR) == 0
+    os.close(again)
+    os.close(fd)
+
+
+def test_an_empty_directory_where_there_is_no_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand_in, "_SHARED_MEMORY", str(tmp_path / "none"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fd = empty_directory()
+    assert os.fstat(fd).st_dev == tmp_path.stat().st_dev
+    assert list(tmp_path.iterdir()) == []
+    os.close(fd)
+
+
+def test_no_descriptor_for_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand_in, "_SHARED_MEMORY", str(tmp_path))
+    with no_descriptors_left(), pytest.raises(SyscallError) as caught:
+        empty_directory()
+    assert caught.value.errno == errno.EMFILE
+    assert list(tmp_path.iterdir()) == []
+
+
 def gift(context: Context, fd: int) -> Generator[Action, Outcome, Keep]:
     giving = give(context, fd, os.O_CLOEXEC | os.O_RDWR | os.O_CREAT, REMOTE, DECISION)
     assert next(giving) == GiveFile(fd, os.O_CLOEXEC)
@@ -91,6 +134,16 @@ def test_an_unlinked_file_is_pinned_while_it_is_known(tmp_path: Path) -> None:
     assert descriptors_of(key) == 1
     context.objects.close()
     assert descriptors_of(key) == 0
+
+
+def test_a_directory_stays_one(tmp_path: Path) -> None:
+    context = session()
+    giving = give(context, empty_directory(), os.O_DIRECTORY | os.O_PATH | os.O_NOFOLLOW, REMOTE, DECISION)
+    given = next(giving)
+    assert isinstance(given, GiveFile)
+    assert given.flags == os.O_DIRECTORY | os.O_PATH
+    giving.close()
+    os.close(given.fd)
 
 
 @pytest.mark.parametrize("end", ["fails", "abandoned"])

@@ -165,9 +165,9 @@ def test_a_pod_that_is_gone_already_is_no_failure(make: Make, fake_api: FakeApi)
     target = make()
     channel = target.start(lambda _: None)
     (name,) = agents(fake_api)
-    assert channel.explain() == ""
+    assert channel.last_words() == ""
     del fake_api.pods["default"][name]
-    assert channel.explain() == f"pod {name} is gone"
+    assert channel.last_words() == f"pod {name} is gone"
     target.stop()
 
 
@@ -177,9 +177,9 @@ def test_the_channel_explains_the_end_of_the_agent(make: Make, fake_api: FakeApi
     (name,) = agents(fake_api)
     terminated = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     fake_api.pods["default"][name]["status"] = {"containerStatuses": [{"name": "agent", "state": terminated}]}
-    assert channel.explain() == "the agent ended (exit status 137, OOMKilled)"
+    assert channel.last_words() == "the agent ended (exit status 137, OOMKilled)"
     fake_api.answers["GET", f"{PODS}/{name}"] = (500, {})
-    assert channel.explain() == ""
+    assert channel.last_words() == ""
     fake_api.answers["GET", f"{PODS}/{name}/portforward"] = (404, {})
     with pytest.raises(UsageError, match=f"the agent's pod {name} is gone"):
         channel.open()

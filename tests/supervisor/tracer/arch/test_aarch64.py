@@ -8,7 +8,6 @@ from __future__ import annotations
 import struct
 
 import pytest
-
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.arch.aarch64 import PC, X0, X8, AArch64
 

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from mirrord_trace.supervisor.errors import UsageError
 from mirrord_trace.supervisor.tracer.arch import Arch, native
 from mirrord_trace.syscalls.table import ROWS

@@ -6,7 +6,6 @@ import os
 import struct
 
 import pytest
-
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.arch.x86_64 import ORIG_RAX, R8, R9, R10, RAX, RDI, RDX, RIP, RSI, RSP, X8664
 

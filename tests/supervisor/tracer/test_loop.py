@@ -1,0 +1,337 @@
+"""Whole programs under the loop: threads, forks, execs, signals, stops and ends are as without supervision."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mirrord_trace.supervisor.errors import InternalError
+from mirrord_trace.supervisor.tracer import loop as module
+from mirrord_trace.supervisor.tracer.loop import refuse_foreign_call
+from mirrord_trace.supervisor.tracer.space import AddressSpace
+from mirrord_trace.supervisor.tracer.stops import Ended
+from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
+from mirrord_trace.syscalls.actions import Handling, Return
+from mirrord_trace.syscalls.context import Args, Context
+from mirrord_trace.syscalls.task import Task
+from rig import ARCH, CALL, DECISION, Supervised, apart, python, supervise
+
+
+def _answer(context: Context, task: Task, args: Args) -> Handling:
+    return Return(args[0] + 1, DECISION)
+    yield
+
+
+def _run(program: str, prepare: Callable[[Supervised], None] = lambda run: None) -> Supervised:
+    done = supervise(program, {CALL: _answer}, prepare=prepare)
+    assert done.tree.tracees == {}
+    assert done.tree.unclaimed == set()
+    return done
+
+
+@apart
+@pytest.mark.parametrize("code", [0, 1, 42, 255])
+def test_the_exit_code(code: int) -> None:
+    assert _run(f"sys.exit({code})").end == Ended(code, 0, False)
+
+
+@apart
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV, signal.SIGRTMIN])
+def test_the_signal_that_killed(number: int) -> None:
+    end = _run(f"import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); os.kill(os.getpid(), {int(number)})").end
+    assert end == Ended(-1, number, False)
+
+
+@apart
+def test_threads_and_forks_of_threads_are_supervised() -> None:
+    program = """
+def work(number):
+    assert call(number) == number + 1
+    pid = os.fork()
+    if pid == 0: os._exit(call(number) - 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == number
+    say(number)
+threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    assert sorted(map(int, _run(program).lines())) == list(range(8))
+
+
+@apart
+def test_a_program_executed_by_another_thread_takes_the_leaders_place() -> None:
+    program = f"""
+busy = threading.Event()
+def spin():
+    busy.set()
+    while True: call(1)
+for _ in range(3): threading.Thread(target=spin).start()
+busy.wait()
+pid = os.getpid()
+thread = threading.Thread(target=lambda:
+    os.execv(sys.executable, {python("say(os.getpid(), call(5), len(os.listdir('/proc/self/task')))")!r}))
+say(pid); thread.start(); thread.join()
+"""
+    done = _run(program)
+    first, second = done.lines()
+    assert second == f"{first} 6 1"
+    assert done.end == Ended(0, 0, False)
+
+
+@apart
+def test_vfork_and_a_shell_pipeline() -> None:
+    program = """
+import subprocess
+say(subprocess.run(['sh', '-c', 'echo one two | tr a-z A-Z | cat'], stdout=subprocess.PIPE).stdout.decode().strip())
+say(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn('/bin/false', ['false'], {}), 0)[1]))
+"""
+    assert _run(program).lines() == ["ONE TWO", "1"]
+
+
+@apart
+def test_a_failed_exec_changes_nothing() -> None:
+    program = """
+try: os.execv('/nowhere', ['x'])
+except OSError as error: say(error.errno, call(1))
+"""
+    assert _run(program).lines() == [f"{errno.ENOENT} 2"]
+
+
+@apart
+def test_signals_are_delivered_exactly_once() -> None:
+    program = """
+count = 0
+def take(*_):
+    global count; count += 1
+signal.signal(signal.SIGUSR1, take)
+for number in range(200):
+    os.kill(os.getpid(), signal.SIGUSR1); assert call(number) == number + 1
+say(count)
+for number in (signal.SIGTRAP, signal.SIGSYS, signal.SIGCONT):
+    seen = []; signal.signal(number, lambda *_: seen.append(1)); os.kill(os.getpid(), number); say(len(seen))
+signal.pthread_sigmask(signal.SIG_BLOCK, {40})
+libc.sigqueue(os.getpid(), 40, ctypes.c_void_p(1234))
+took = signal.sigwaitinfo({40}); say(took.si_code, took.si_pid == os.getpid())
+"""
+    assert _run(program).lines() == ["200", "1", "1", "1", "-1 True"]
+
+
+@apart
+@pytest.mark.parametrize("number", ["SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU"])
+def test_a_stopped_child_stops_as_a_whole_and_goes_on_after_sigcont(number: str) -> None:
+    program = f"""
+os.setpgid(0, 0)
+read, write = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.setpgid(0, 0)
+    threading.Thread(target=lambda: [call(1) for _ in range(20000)], daemon=True).start()
+    os.write(write, b'.')
+    while True: call(2)
+os.read(read, 1)
+for _ in range(3):
+    os.kill(pid, signal.{number})
+    _, status = os.waitpid(pid, os.WUNTRACED); assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.{number}, status
+    os.kill(pid, signal.SIGCONT)
+    _, status = os.waitpid(pid, os.WCONTINUED); assert os.WIFCONTINUED(status), status
+os.kill(pid, signal.SIGTERM)
+say(os.WTERMSIG(os.waitpid(pid, 0)[1]))
+"""
+    assert _run(program).lines() == ["15"]
+
+
+@apart
+@pytest.mark.parametrize(
+    ("number", "with_child", "stops"),
+    [("SIGTSTP", False, True), ("SIGSTOP", False, True), ("SIGTSTP", True, True), ("SIGSTOP", True, False)],
+)
+def test_the_tool_stops_like_its_program_unless_others_need_it(number: str, with_child: bool, stops: bool) -> None:
+    stopped: list[int] = []
+
+    def stop_like(program: int) -> None:
+        stopped.append(program)
+        os.kill(program, signal.SIGCONT)
+
+    module.stop_like = stop_like
+    program = f"""
+os.setpgid(0, 0)
+if {with_child}:
+    pid = os.fork()
+    if pid == 0:
+        parent = os.getppid()
+        while 't' not in open(f'/proc/{{parent}}/stat').read().split()[2]: call(1)
+        while True:
+            os.kill(parent, signal.SIGCONT)
+            if os.getppid() != parent: os._exit(0)
+            call(1)
+os.kill(os.getpid(), signal.{number})
+say('goes on')
+if {with_child}: os.kill(pid, 9); os.wait()
+"""
+    done = _run(program)
+    assert done.lines() == ["goes on"]
+    assert bool(stopped) is stops
+
+
+@apart
+def test_the_program_outlived_by_what_it_started() -> None:
+    signals: list[int] = []
+
+    def prepare(run: Supervised) -> None:
+        ended = run.loop._ended
+
+        def watch(tracee: Tracee, end: Ended) -> None:
+            ended(tracee, end)
+            if run.loop.root_end is not None and not signals:
+                signals.append(signal.SIGTERM)
+                run.loop.post(lambda: run.loop.pass_on(signal.SIGTERM))
+
+        run.loop._ended = watch  # type: ignore[method-assign]
+
+    program = """
+read, write = os.pipe()
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, lambda *_: (say('told to end'), os._exit(0)))
+    os.write(write, b'.')
+    while True: signal.pause()
+os.read(read, 1)
+os._exit(3)
+"""
+    done = _run(program, prepare)
+    assert done.lines() == ["told to end"]
+    assert done.end == Ended(3, 0, False)
+
+
+@apart
+def test_a_signal_for_the_program_goes_to_it_alone() -> None:
+    def prepare(run: Supervised) -> None:
+        run.loop.post(lambda: None)
+        handlers = run.driver.handlers
+        number = ARCH.syscall_numbers[CALL]
+
+        def ready(context: Context, task: Task, args: Args) -> Handling:
+            run.loop.post(lambda: run.loop.pass_on(signal.SIGUSR2))
+            return Return(0, DECISION)
+            yield
+
+        run.driver.handlers = {**handlers, number: (CALL, ready)}
+
+    program = """
+pid = os.fork()
+if pid == 0: signal.pause()
+taken = []
+signal.signal(signal.SIGUSR2, lambda number, _: taken.append(number))
+call()
+while not taken: time.sleep(0.001)
+os.kill(pid, 0); os.kill(pid, 9); os.wait(); say(taken)
+"""
+    assert _run(program, prepare).lines() == [f"[{int(signal.SIGUSR2)}]"]
+
+
+@apart
+def test_a_few_descriptors_are_enough_for_it() -> None:
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+for number in range(40):
+    if os.fork() == 0: os._exit(call(number) != number + 1)
+    assert os.wait()[1] == 0
+say('done')
+"""
+    assert _run(program).lines() == ["done"]
+
+
+@apart
+def test_killed_processes_at_any_point_are_a_normal_outcome() -> None:
+    program = """
+import random
+for number in range(60):
+    pid = os.fork()
+    if pid == 0:
+        threading.Thread(target=lambda: [call(1) for _ in range(10**6)], daemon=True).start()
+        while True:
+            if os.fork() == 0: os._exit(0)
+            call(1); os.wait()
+    for _ in range(random.Random(number).randrange(2000)): pass
+    os.kill(pid, 9); assert os.waitpid(pid, 0)[1] == 9
+say('done')
+"""
+    assert _run(program).lines() == ["done"]
+
+
+@apart
+def test_posted_work_is_done_by_the_loops_thread() -> None:
+    threads: list[int] = []
+
+    def prepare(run: Supervised) -> None:
+        threading.Thread(target=lambda: run.loop.post(lambda: threads.append(threading.get_ident()))).start()
+
+    _run("time.sleep(0.1)", prepare)
+    assert threads == [threading.get_ident()]
+
+
+@apart
+def test_without_its_doorbell_it_is_broken() -> None:
+    def prepare(run: Supervised) -> None:
+        run.loop.post(lambda: os.kill(run.loop._doorbell.pid, signal.SIGKILL))
+
+    with pytest.raises(InternalError, match="doorbell"):
+        supervise("signal.pause()", prepare=prepare)
+
+
+def test_nobody_survives_a_killed_tracer(tmp_path: Path) -> None:
+    text = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from rig import supervise
+from pathlib import Path
+supervise('''
+if os.fork() == 0: os.setsid()
+open({str(tmp_path)!r} + '/' + str(os.getpid()), 'w').close()
+signal.pause()
+''')
+"""
+    with subprocess.Popen([sys.executable, "-c", text]) as tracer:
+        while len(list(tmp_path.iterdir())) < 2:
+            assert tracer.poll() is None
+        pidfds = [os.pidfd_open(int(path.name)) for path in tmp_path.iterdir()]
+        tracer.kill()
+    for pidfd in pidfds:
+        assert select.select([pidfd], [], [], 20)[0]
+        os.close(pidfd)
+
+
+class _FakeArch:
+    def __init__(self) -> None:
+        self.audit = ARCH.audit
+        self.skipped: list[int] = []
+
+    def skip(self, tid: int, result: int) -> None:
+        self.skipped.append(result)
+
+
+@apart
+def test_a_call_of_another_architecture_ends_its_process() -> None:
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    fake = _FakeArch()
+    text = refuse_foreign_call(fake, Tracee(pid, Process(pid, AddressSpace())), 0x40000003, 20)  # type: ignore[arg-type]
+    assert "i386" in text
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    assert fake.skipped == [-errno.ENOSYS]
+
+
+@apart
+def test_numbers_that_no_abi_has_are_enosys_and_x32_is_told() -> None:
+    numbers = "-1, 0x40000000 | 39, 0x40000000 | 39, 5000"
+    done = _run(f"say(*[raw(number) for number in ({numbers})])")
+    assert done.lines() == [" ".join([str(-errno.ENOSYS)] * 4)]
