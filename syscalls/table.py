@@ -57,8 +57,9 @@ _FILE_NOTES: Mapping[str, str] = {
     "openat2": "pod files for reading", "stat": "pod files", "lstat": "pod files", "fstat": "open pod files",
     "newfstatat": "pod files", "statx": "pod files", "access": "pod files", "faccessat": "pod files",
     "faccessat2": "pod files", "readlink": "pod files", "readlinkat": "pod files", "getdents64": "pod directories",
-    "fchdir": "EACCES for pod directories", "getdents": "pod directories", "getxattr": "pod files have none", "lgetxattr": "pod files have none",
-    "listxattr": "pod files have none", "llistxattr": "pod files have none", "uname": "the pod's hostname",
+    "fchdir": "EACCES for pod directories", "getdents": "pod directories", "getxattr": "pod files have none",
+    "lgetxattr": "pod files have none", "listxattr": "pod files have none", "llistxattr": "pod files have none",
+    "uname": "the pod's hostname",
 }  # fmt: skip
 
 _MADE_DATAGRAMS = "the process has made an internet datagram socket"

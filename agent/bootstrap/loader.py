@@ -18,6 +18,7 @@ The client in turn sends the payload, which holds the session's secret, only to 
 
 # ruff: noqa: E401, E402, E701, E731, I001
 # mypy: ignore-errors
+# fmt: off
 
 # -- begin
 import hashlib, hmac, os, socket, sys

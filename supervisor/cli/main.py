@@ -95,16 +95,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     words = list(sys.argv[1:] if arguments is None else arguments)
     command: click.Command = run_command
+    name = "mirrord-trace"
     if words and words[0] in _COMMANDS:
+        name += f" {words[0]}"
         command = getattr(importlib.import_module(f".{words[0]}", __package__), words.pop(0))
     elif words and words[0] == "exec":
         words.pop(0)
     try:
-        command.main(words, prog_name="mirrord-trace", standalone_mode=False)
+        # Without its standalone mode click returns the status of --help and of ctx.exit().
+        sys.exit(command.main(words, prog_name=name, standalone_mode=False))
     except UsageError as error:
         _fail(f"mirrord-trace: {error.text}", error.exit_status)
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_USAGE)

@@ -232,5 +232,3 @@ def _reusable_socket(family: socket.AddressFamily) -> socket.socket:
 
 def _nowhere(like: Address) -> Address:
     return Address(bytes(len(like.ip)), 0)
-
-

@@ -37,7 +37,7 @@ from .addresses import AddressTable
 from .connects import open_listeners
 from .dispatch import Dispatch, Outward
 from .link import RelayEnd, RelayLink, make_link
-from .report import Progress, say, say_traceback
+from .report import PATIENCE_S, Progress, say, say_traceback
 from .session import AgentSession
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -160,8 +160,9 @@ class _Relay:
 
     def run(self) -> int:
         try:
-            with _Abortable(self._socket):
-                channel = self._target.start(Progress())
+            progress = Progress()
+            with _Abortable(self._socket, progress):
+                channel = self._target.start(progress)
                 transport = channel.open()
         except UsageError as error:
             self._not_started(error.text, error.exit_status)
@@ -178,9 +179,7 @@ class _Relay:
         return self._stop_target()
 
     def _serve(self, channel: Channel, transport: Transport) -> None:
-        options = Options(
-            **self._target.agent_target(), lease_s=self._settings.lease_s, log_level=self._settings.log_level
-        )
+        options = Options(**self._target.agent_target(), lease_s=self._settings.lease_s, log_level=self._settings.log_level)
         self._agent = AgentSession(
             self._loop,
             channel,
@@ -264,10 +263,11 @@ class TracerGone(BaseException):
 
 # Starting a target blocks, for a minute if need be, in code that knows nothing of the link. So while it runs, end-of-file
 # on the link is a signal (O_ASYNC), whose handler raises. It raises again every half second, since an exception in a
-# finalizer or callback is lost.
+# finalizer or callback is lost. The same handler shows what was reported, by a timer, when the start takes long.
 class _Abortable:
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, progress: Progress) -> None:
         self._link = link
+        self._progress = progress
 
     def __enter__(self) -> None:
         signal.signal(signal.SIGIO, self._on_signal)
@@ -275,11 +275,10 @@ class _Abortable:
         fcntl.fcntl(self._link, fcntl.F_SETOWN, os.getpid())
         flags = fcntl.fcntl(self._link, fcntl.F_GETFL)
         fcntl.fcntl(self._link, fcntl.F_SETFL, flags | os.O_ASYNC)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
         self._on_signal(0, None)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -292,5 +291,4 @@ class _Abortable:
         if poll.poll(0):  # POLLHUP, which needs not be asked for
             signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
             raise TracerGone
-
-
+        self._progress.show()

@@ -6,9 +6,10 @@ import contextlib
 import os
 import time
 import traceback
+from collections.abc import Callable
 
 PATIENCE_S = 1.0
-"""What takes longer than this is worth a line even if stderr is not a terminal."""
+"""What takes longer than this is worth a line."""
 
 
 def say(text: str) -> None:
@@ -24,22 +25,28 @@ def say_traceback() -> None:
 
 
 class Progress:
-    """News of something that should be quick: silent for the first second, unless stderr is a terminal.
+    """News of something that should be quick: shown only once it takes longer than `PATIENCE_S`.
 
-    What is reported meanwhile is not lost: the latest line is shown once the second is over and the next one comes.
+    What is reported before is not lost: call `show` when that time is over, and the latest of it appears then.
     """
 
-    def __init__(self, terminal: bool | None = None, now: float | None = None) -> None:
-        self._loud_from = (time.monotonic() if now is None else now) + PATIENCE_S
-        self._terminal = _stderr_is_terminal() if terminal is None else terminal
-        self._last = ""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._loud_from = clock() + PATIENCE_S
+        self._latest = ""
+        self._said = ""
 
     def __call__(self, text: str) -> None:
         """Report `text`, unless it was the last thing said."""
-        if text == self._last or not (self._terminal or time.monotonic() >= self._loud_from):
+        self._latest = text
+        self.show()
+
+    def show(self) -> None:
+        """Say the latest news if it is time and they have not been said."""
+        if self._latest == self._said or self._clock() < self._loud_from:
             return
-        self._last = text
-        say(text)
+        self._said = self._latest
+        say(self._said)
 
 
 def size(count: int) -> str:
@@ -50,10 +57,3 @@ def size(count: int) -> str:
         units.pop()
     unit = units[-1]
     return f"{amount:.0f} {unit}" if amount >= 10 or unit == "B" else f"{amount:.1f} {unit}"
-
-
-def _stderr_is_terminal() -> bool:
-    try:
-        return os.isatty(2)
-    except OSError:
-        return False

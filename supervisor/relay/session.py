@@ -71,9 +71,7 @@ class AgentSession:
         self._pause_s = _FIRST_PAUSE_S
         self._is_silent = False
         self._over = False
-        self.session = Session(
-            loop, Connection(Role.CLIENT), on_request=_refuse, on_notice=on_notice, on_lost=self._on_lost
-        )
+        self.session = Session(loop, Connection(Role.CLIENT), on_request=_refuse, on_notice=on_notice, on_lost=self._on_lost)
 
     def begin(self, transport: Transport, boot: BootClient, timeout_s: float) -> None:
         """Send the agent over `transport`, where a loader waits, and make the session."""

@@ -148,11 +148,15 @@ def _is_closed(own: socket.socket) -> bool:
 
 def _bound(own: socket.socket, peer: Address, decision: Decision) -> Address:
     # The relay has to know the socket's port before the handshake, so an unbound socket is bound here.
+    # Whether it is bound only bind(2) tells: getsockname(2) still names the port of a connect that failed, which the
+    # kernel has given back.
     try:
-        local, _ = common.own_name(own)
-        if not local.port:
+        try:
             common.bind_to_loopback(own, peer)
-            local, _ = common.own_name(own)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        local, _ = common.own_name(own)
         if not local.port:
             # IP_BIND_ADDRESS_NO_PORT put the choice of the port off until connect.
             own.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 0)

@@ -56,8 +56,11 @@ class Datagrams:
         if len(self.ports) >= self.MOST_PEERS:
             oldest = next(iter(self.ports))
             self.peers.pop((len(oldest.ip) == 16, self.ports.pop(oldest)), None)
+        key = len(peer.ip) == 16, port
+        if key in self.peers:  # the relay has closed the socket that had this port before
+            self.ports.pop(self.peers[key], None)
         self.ports[peer] = port
-        self.peers[len(peer.ip) == 16, port] = peer
+        self.peers[key] = peer
 
 
 @dataclass

@@ -45,9 +45,7 @@ class CutServer:
         self._start(self._accept)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._ending = True
         self._listener.shutdown(socket.SHUT_RDWR)
         self.cut()

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -193,8 +192,6 @@ class Tool:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell's background job starts with SIGINT ignored, and so would everything that it starts.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
         )
         try:
             yield Running(process)
@@ -239,10 +236,8 @@ class Tool:
             pod["metadata"]["name"] for pod in pods if pod["metadata"]["annotations"].get("mirrord-trace/target") == target
         ]
         status = self.cluster.kubectl.get("pod", self.pod.name, "-n", self.pod.namespace)["status"]
-        for entry in status.get("ephemeralContainerStatuses", []):
-            if "running" in entry.get("state", {}):
-                found.append(entry["name"])
-        return found
+        ephemeral = status.get("ephemeralContainerStatuses", [])
+        return found + [entry["name"] for entry in ephemeral if "running" in entry.get("state", {})]
 
     def rules(self) -> list[str]:
         """Our tables in the pod's network namespace. In a cluster of the user's own nobody can look there."""

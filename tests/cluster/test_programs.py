@@ -177,7 +177,8 @@ def test_curl(each_tool: Tool, other_pod: Pod, tmp_path: Path) -> None:
     assert curl, "no curl: install it (apt-get install curl)"
     sent, back = tmp_path / "sent", tmp_path / "back"
     sent.write_bytes(_MEGABYTE)
-    urls = ["http://other/", f"http://{other_pod.ips[-1]}/" if ":" not in other_pod.ips[-1] else f"http://[{other_pod.ips[-1]}]/"]
+    address = f"[{other_pod.ipv6}]" if other_pod.ipv6 else other_pod.ip
+    urls = ["http://other/", f"http://{address}/"]
     echo = ["--next", "-sS", "--data-binary", f"@{sent}", "-o", str(back), "http://other/echo"]
     assert each_tool.run(curl, "-sS", *urls, *echo).ok() == "pod:other\n" * 2
     assert back.read_bytes() == _MEGABYTE

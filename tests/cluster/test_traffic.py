@@ -7,14 +7,12 @@ nobody is left to tell the agent, whose lease ends it; and the program that only
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
-import termios
 import time
 import uuid
 from collections.abc import Iterator
@@ -113,20 +111,14 @@ def test_everybody_reaches_the_local_program(each_tool: Tool, visitor_pod: Pod) 
 def test_ctrl_c_gives_the_port_back(each_tool: Tool, visitor_pod: Pod) -> None:
     controller, terminal = pty.openpty()
 
-    def take_terminal() -> None:
-        os.setsid()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
     process = subprocess.Popen(
-        each_tool.command(build.go_program("server"), ":80"),
+        ["setsid", "--ctty", *each_tool.command(build.go_program("server"), ":80")],
         cwd=each_tool.folder,
         env=each_tool.environment(),
         stdin=terminal,
         stdout=subprocess.PIPE,
         stderr=terminal,
         text=True,
-        preexec_fn=take_terminal,
     )
     os.close(terminal)
     try:
@@ -235,5 +227,3 @@ def _assert_only_an_ended_pod_is_left(tool: Tool) -> None:
         return {tool.cluster.kubectl.get("pod", name, "-n", "default")["status"]["phase"] for name in tool.agents()}
 
     poll("the agent's end", lambda: phases() <= {"Succeeded", "Failed"}, 10)
-
-

@@ -16,14 +16,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).with_name("tracer")))
 
-from rig import apart
-
 from mirrord_trace.agent.wire.codec import decode, encode
 from mirrord_trace.agent.wire.messages import Failed, GetPod, Message, Pod
 from mirrord_trace.supervisor import session as module
 from mirrord_trace.supervisor.config.load import Machine, load
 from mirrord_trace.supervisor.config.overlays import Flags
-from mirrord_trace.supervisor.errors import UsageError
+from mirrord_trace.supervisor.errors import EXIT_OWN_FAILURE, UsageError
 from mirrord_trace.supervisor.relay.addresses import AddressTable
 from mirrord_trace.supervisor.relay.link import RelayLink, make_link
 from mirrord_trace.supervisor.relay.process import RelayHandle
@@ -31,9 +29,11 @@ from mirrord_trace.supervisor.session import Options, Session, Statistics
 from mirrord_trace.supervisor.tracer.launch import Inherited
 from mirrord_trace.supervisor.tracer.stops import Ended
 from mirrord_trace.syscalls.requests import Counts, GetCounts, Lost, NotStarted, Ready
+from rig import apart
 
 _POD = Pod((b"POD_SAYS=hello",), b"pod-7", (b"serve",), b"/", (bytes((10, 0, 0, 7)),))
 _READY = Ready(0, 0)
+_NO_OPTIONS = Options()
 
 Play = Callable[["FakeRelay"], None]
 
@@ -67,7 +67,7 @@ def _usual(relay: FakeRelay) -> None:
     relay.serve({GetPod: _POD, GetCounts: Counts(4, 300, 500)})
 
 
-def _session(play: Play, options: Options = Options(), **flags: object) -> Session:
+def _session(play: Play, options: Options = _NO_OPTIONS, **flags: object) -> Session:
     ours, theirs = make_link()
     theirs.setblocking(True)
     pid = os.fork()
@@ -82,7 +82,7 @@ def _session(play: Play, options: Options = Options(), **flags: object) -> Sessi
     return Session(config, options, RelayHandle(RelayLink(ours), pid, AddressTable()), Inherited.now())
 
 
-def _run(arguments: list[str], play: Play = _usual, options: Options = Options(), **flags: object) -> tuple[Ended, str]:
+def _run(arguments: list[str], play: Play = _usual, options: Options = _NO_OPTIONS, **flags: object) -> tuple[Ended, str]:
     read, write = os.pipe()
     os.dup2(write, 1)
     os.close(write)
@@ -161,7 +161,7 @@ def test_a_program_that_does_not_exist_takes_the_relay_down_too() -> None:
         os.waitpid(-1, 0)
 
 
-def _losing(say: bool) -> Play:
+def _losing(say: bool, running: Path) -> Play:
     def play(relay: FakeRelay) -> None:
         relay.send(b"T", 0, _READY)
         answers: dict[type[Message], Message] = {GetPod: _POD}
@@ -171,8 +171,7 @@ def _losing(say: bool) -> Play:
                 relay.doorbell = number
                 break
             relay.send(b"R", number, answers[type(decode(packet[5:]))])
-        # The program runs once it has a child.
-        while not Path(relay_ready[0]).exists():
+        while not running.exists():
             time.sleep(0.01)
         if say:
             relay.send(b"T", 0, Lost("the node is gone"))
@@ -181,19 +180,17 @@ def _losing(say: bool) -> Play:
     return play
 
 
-relay_ready: list[str] = [""]
-
-
 @apart
 @pytest.mark.parametrize("say", [True, False], ids=["told", "killed"])
-@pytest.mark.parametrize(("trap", "number"), [("", signal.SIGTERM), ("trap '' TERM;", signal.SIGKILL)])
+@pytest.mark.parametrize(("trap", "said"), [("echo asked; exit", "asked\n"), ("", "")], ids=["ends", "ignores it"])
 def test_a_lost_session_ends_the_program(
-    say: bool, trap: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    say: bool, trap: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_GRACE_S", 0.05)
-    relay_ready[0] = str(tmp_path / "runs")
-    end, _ = _run(["/bin/sh", "-c", f"{trap} : > {relay_ready[0]}; while :; do :; done"], _losing(say), fs_mode="local")
-    assert end.signal == number
+    running = tmp_path / "runs"
+    shell = f"trap '{trap}' TERM; : > {running}; while :; do :; done"
+    end, output = _run(["/bin/sh", "-c", shell], _losing(say, running), fs_mode="local")
+    assert (end, output) == (Ended(EXIT_OWN_FAILURE, 0, False), said)
 
 
 @apart
@@ -205,7 +202,5 @@ def test_a_signal_to_the_tool_is_the_programs(tmp_path: Path) -> None:
             time.sleep(0.01)
         os.kill(tool, signal.SIGINT)
         os._exit(0)
-    end, output = _run(
-        ["/bin/sh", "-c", f"trap 'echo told; exit 9' INT; : > {file}; while :; do :; done"], fs_mode="local"
-    )
+    end, output = _run(["/bin/sh", "-c", f"trap 'echo told; exit 9' INT; : > {file}; while :; do :; done"], fs_mode="local")
     assert (end.exit_code, output) == (9, "told\n")

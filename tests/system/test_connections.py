@@ -28,9 +28,7 @@ def loopback() -> Iterator[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_local_connections_are_as_without_supervision(
-    runner: Runner, loopback: tuple[int, int, int], flavour: str
-) -> None:
+def test_local_connections_are_as_without_supervision(runner: Runner, loopback: tuple[int, int, int], flavour: str) -> None:
     http, refused, echo = (str(port) for port in loopback)
     command = (c_program("connect", flavour), "127.0.0.1", http, refused, "127.0.0.1", echo)
     native = runner.native(*command)

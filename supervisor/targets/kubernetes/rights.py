@@ -22,9 +22,10 @@ class Right:
 
 FIND_TARGET = (Right("get", "pods"), Right("list", "pods"))
 CHANNEL = (Right("get", "pods/portforward"), Right("create", "pods/portforward"))
-POD_AGENT = (Right("create", "pods"), Right("delete", "pods"), Right("get", "pods"), Right("watch", "pods"))
-EPHEMERAL_AGENT = (Right("patch", "pods/ephemeralcontainers"), Right("get", "pods"), Right("watch", "pods"))
-DIAGNOSTICS = (Right("get", "pods/log"), Right("list", "events"))
+POD_AGENT = (Right("create", "pods"), Right("delete", "pods"), Right("get", "pods"))
+EPHEMERAL_AGENT = (Right("patch", "pods/ephemeralcontainers"), Right("get", "pods"))
+# Without `watch` the agent's state is asked for again and again.
+DIAGNOSTICS = (Right("watch", "pods"), Right("get", "pods/log"), Right("list", "events"))
 
 
 def allowed(api: Api, right: Right, namespace: str) -> bool:

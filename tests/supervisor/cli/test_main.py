@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
-
 from mirrord_trace.supervisor.cli import main as module
 from mirrord_trace.supervisor.cli import run as run_module
 from mirrord_trace.supervisor.cli.main import main
@@ -60,9 +60,7 @@ def test_a_program_called_like_a_command_of_ours(ran: Ran) -> None:
 def test_options_become_flags(ran: Ran, tmp_path: Path) -> None:
     _status("-t", "x", "-n", "ns", "--no-outgoing", "--stats", "--stats-file", str(tmp_path / "s"), "-E", "--", "cmd")
     flags, _, file = ran[0]
-    expected = Flags(
-        target="x", namespace="ns", tcp_outgoing=False, udp_outgoing=False, stats=True, ephemeral_container=False
-    )
+    expected = Flags(target="x", namespace="ns", tcp_outgoing=False, udp_outgoing=False, stats=True, ephemeral_container=False)
     assert (flags, file) == (expected, tmp_path / "s")
 
 
@@ -74,8 +72,14 @@ def test_an_unknown_option_is_wrong_usage(ran: Ran, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("ls", "--help"), ("doctor", "--help"), ("--version",)])
 def test_help_and_version(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    assert _status(*words) in (0, None)
+    assert _status(*words) == 0
     assert "mirrord-trace" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["ls", "doctor"])
+def test_usage_names_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _status(name, "--help")
+    assert capsys.readouterr().out.startswith(f"Usage: mirrord-trace {name} ")
 
 
 def test_help_names_the_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +119,7 @@ def test_with_standard_error_closed_there_is_still_a_status(ran: Ran, monkeypatc
 
 def test_the_version_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
-        raise module.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr(module, "version", missing)
     assert module._version() == "unknown"

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from mirrord_trace.supervisor.cli.run import occupy_standard_files
 
 _TOOL = [sys.executable, "-c", "from mirrord_trace.supervisor.cli.main import main; main()"]
@@ -31,10 +30,8 @@ def _command(target: str, *words: str) -> list[str]:
     return [*_TOOL, "-t", target, "--fs-mode", "local", "--no-outgoing", "--", *words]
 
 
-def _run(target: str, *words: str, given: str = "") -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        _command(target, *words), input=given, capture_output=True, text=True, timeout=_LIMIT_S, check=False
-    )
+def _run(target: str, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(target, *words), input=given, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
 
 
 @pytest.mark.parametrize("status", [0, 7, 255])
@@ -98,7 +95,7 @@ def test_standard_files_closed_by_the_caller_stay_closed(target: str, closed: tu
         for fd in closed:
             os.close(fd)
 
-    done = subprocess.run(command, preexec_fn=close, timeout=_LIMIT_S, check=False, stderr=None)  # noqa: PLW1509
+    done = subprocess.run(command, preexec_fn=close, timeout=_LIMIT_S, check=False, stderr=None)
     assert done.returncode == 6
     # Output is the report itself within the loop.
     assert {int(line) for line in report.read_text().split()} == ({0, 1, 2} - set(closed)) | {1}
@@ -150,7 +147,10 @@ def test_a_terminals_ctrl_c_and_ctrl_z(target: str) -> None:
     """In bash with job control: stop, continue, interrupt; each reaches the program once and the shell sees it."""
     main, terminal = pty.openpty()
     inner = "trap 'echo interrupted; exit 11' INT; echo started; while :; do read -t 1 x; done"
-    words = " ".join(f"'{word}'" if "'" not in word else '"' + word.replace("$", r"\$") + '"' for word in _command(target, "bash", "-c", inner))
+    words = " ".join(
+        f"'{word}'" if "'" not in word else '"' + word.replace("$", r"\$") + '"'
+        for word in _command(target, "bash", "-c", inner)
+    )
     with subprocess.Popen(
         ["bash", "--norc", "--noprofile", "-i"], stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
         preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),  # noqa: PLW1509

@@ -35,9 +35,7 @@ class Pod:
     def _session(
         self, role: Role, on_request: Callable[[Message, Reply], None], on_notice: Callable[[Message], None]
     ) -> Session:
-        return Session(
-            self.loop, Connection(role), on_request=on_request, on_notice=on_notice, on_lost=lambda error: None
-        )
+        return Session(self.loop, Connection(role), on_request=on_request, on_notice=on_notice, on_lost=lambda error: None)
 
     def _refuse(self, message: Message, reply: Reply) -> None:
         reply(Failed(38))

@@ -16,6 +16,8 @@ import pytest
 from mirrord_trace.agent.wire.messages import Address, GetPod, Message, Opened, OpenFile, Pod
 from mirrord_trace.supervisor.channel.local import LocalChannel
 from mirrord_trace.supervisor.errors import EXIT_OWN_FAILURE, UsageError
+from mirrord_trace.supervisor.relay import process as relay_process
+from mirrord_trace.supervisor.relay import report
 from mirrord_trace.supervisor.relay.link import Packet
 from mirrord_trace.supervisor.relay.process import RelayHandle, RelaySettings, start_relay
 from mirrord_trace.supervisor.targets.process import ProcessTarget
@@ -308,6 +310,33 @@ def test_a_start_that_hangs_ends_with_the_tracer(tmp_path: Path) -> None:
         os.sched_yield()
     assert relay.finish(TIMEOUT_S)
     assert (tmp_path / "stopped").read_text() == "stopped\n"
+
+
+class Slow(FakeTarget):
+    """Reports something once, and then hangs."""
+
+    def start(self, progress: Callable[[str], None]) -> Any:
+        progress("pulling the image")
+        return super().start(progress)
+
+
+def test_news_of_a_slow_start_are_shown_though_none_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (relay_process, report):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    os.mkfifo(tmp_path / "fifo")
+    reading, writing = os.pipe()
+    stderr = os.dup(2)
+    os.dup2(writing, 2)
+    try:
+        relay = start_relay(Slow((tmp_path / "fifo").read_bytes, tmp_path / "stopped"))
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(writing)
+    assert os.read(reading, 100) == b"mirrord-trace: pulling the image\n"
+    assert relay.finish(TIMEOUT_S)
+    assert os.read(reading, 100) == b""
+    os.close(reading)
 
 
 def test_a_loader_that_does_not_answer(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from mirrord_trace.supervisor.relay.report import Progress, say, say_traceback, size
+from mirrord_trace.supervisor.relay.report import PATIENCE_S, Progress, say, say_traceback, size
 
 
 def test_a_line_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
@@ -29,15 +29,42 @@ def test_a_traceback_goes_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     assert "RuntimeError: a bug" in capfd.readouterr().err
 
 
-def test_quick_news_are_for_terminals_only(capfd: pytest.CaptureFixture[str]) -> None:
-    Progress(terminal=False)("quick")
+class Clock:
+    """Monotonic time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_news_of_what_is_quick_are_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = Progress(clock)
+    progress("starting")
+    clock.now_s += PATIENCE_S - 0.01
+    progress("ready")
+    progress.show()
     assert capfd.readouterr().err == ""
-    Progress(terminal=True)("quick")
-    assert capfd.readouterr().err == "mirrord-trace: quick\n"
 
 
-def test_slow_news_are_for_everybody_and_not_repeated(capfd: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(terminal=False, now=0.0)  # so long ago that a second has passed
+def test_the_latest_news_are_shown_when_it_takes_longer(capfd: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = Progress(clock)
+    progress("starting")
+    progress("pulling")
+    clock.now_s += PATIENCE_S
+    progress.show()
+    progress.show()
+    assert capfd.readouterr().err == "mirrord-trace: pulling\n"
+
+
+def test_later_news_are_shown_at_once_and_not_repeated(capfd: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = Progress(clock)
+    clock.now_s += PATIENCE_S
+    progress.show()
     for text in ("pulling", "pulling", "starting"):
         progress(text)
     assert capfd.readouterr().err == "mirrord-trace: pulling\nmirrord-trace: starting\n"

@@ -82,5 +82,3 @@ def test_a_listener_that_stays_or_is_removed_is_not_reported(pod: Any) -> None:
     guard.check()
     assert gone == []
     guard.close()
-
-

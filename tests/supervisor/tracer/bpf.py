@@ -25,7 +25,7 @@ def run(program: bytes, sysno: int, audit: int, args: Sequence[int] = (), ip: in
         elif operation == 0x05:
             position += value
         elif operation == 0x06:
-            return value
+            return int(value)
         else:
             holds = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: accumulator & value != 0}[operation]
             position += true if holds else false

@@ -102,21 +102,19 @@ class Child:
         options: int = OPTIONS,
         before: Callable[[], None] | None = None,
     ) -> None:
-        code = seccomp.program([seccomp.Rule(ARCH.syscall_numbers[name]) for name in calls], ARCH.audit)
+        code = _code(calls)
         go_read, go_write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 os.read(go_read, 1)
                 _filter(code)
-                if before is not None:
-                    before()
                 os._exit(body() & 0xFF)
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(99)
-        ptrace.seize(self.pid, options)
+        ptrace.seize(self.pid, OPTIONS)
         os.write(go_write, b".")
         os.close(go_read)
         os.close(go_write)
@@ -196,19 +194,7 @@ def supervise(
     """
     command = python(program) if isinstance(program, str) else list(program)
     chosen = dict(handlers or {})
-    numbers = ARCH.syscall_numbers
-    asked: list[tuple[int, Message]] = []
-
-    def ask(request: Message) -> int:
-        asked.append((len(asked) + 1, request))
-        return len(asked)
-
-    table = {numbers[name]: (name, handler) for name, handler in chosen.items()}
-    driver = Driver(cast(Context, object()), table, ARCH, ask, later)
-    first = [name for name in chosen if name not in trapped]
-    code = seccomp.program(
-        [seccomp.Rule(numbers[name]) for name in first], ARCH.audit, X32_BIT if ARCH.name == "x86_64" else 0
-    )
+    code = _code([name for name in chosen if name not in trapped])
     inherited = Inherited.now()
     OwnSignals.block()
     doorbell = Doorbell()
@@ -217,6 +203,8 @@ def supervise(
         launched = launch(command, os.environb if environment is None else environment, code, inherited)
         tree = Tree(ARCH)
         tree.add_root(launched.pid)
+        asked: list[tuple[int, Message]] = []
+        driver = _driver(chosen, asked, later)
         run = Supervised(driver, tree, Loop(driver, tree, doorbell, launched, command[0]), asked)
         run.loop.on_ring = lambda: _deliver(run)
         prepare(run)
@@ -227,6 +215,22 @@ def supervise(
             output.seek(0)
             run.output = output.read().decode()
     return run
+
+
+def _code(names: Sequence[str]) -> bytes:
+    rules = [seccomp.Rule(ARCH.syscall_numbers[name]) for name in names]
+    return seccomp.program(rules, ARCH.audit, X32_BIT if ARCH.name == "x86_64" else 0)
+
+
+def _driver(
+    handlers: Mapping[str, Handler], asked: list[tuple[int, Message]], later: Callable[[frozenset[str]], bytes]
+) -> Driver:
+    def ask(request: Message) -> int:
+        asked.append((len(asked) + 1, request))
+        return len(asked)
+
+    table = {ARCH.syscall_numbers[name]: (name, handler) for name, handler in handlers.items()}
+    return Driver(cast(Context, object()), table, ARCH, ask, later)
 
 
 def _deliver(run: Supervised) -> None:

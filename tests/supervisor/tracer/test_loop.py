@@ -26,8 +26,8 @@ from rig import ARCH, CALL, DECISION, Supervised, apart, python, supervise
 
 
 def _answer(context: Context, task: Task, args: Args) -> Handling:
+    yield from ()
     return Return(args[0] + 1, DECISION)
-    yield
 
 
 def _run(program: str, prepare: Callable[[Supervised], None] = lambda run: None) -> Supervised:
@@ -153,25 +153,24 @@ say(os.WTERMSIG(os.waitpid(pid, 0)[1]))
     ("number", "with_child", "stops"),
     [("SIGTSTP", False, True), ("SIGSTOP", False, True), ("SIGTSTP", True, True), ("SIGSTOP", True, False)],
 )
-def test_the_tool_stops_like_its_program_unless_others_need_it(number: str, with_child: bool, stops: bool) -> None:
+def test_the_tool_stops_like_its_program_unless_others_need_it(
+    number: str, with_child: bool, stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stopped: list[int] = []
 
     def stop_like(program: int) -> None:
         stopped.append(program)
         os.kill(program, signal.SIGCONT)
 
-    module.stop_like = stop_like
+    monkeypatch.setattr(module, "stop_like", stop_like)
     program = f"""
 os.setpgid(0, 0)
 if {with_child}:
     pid = os.fork()
     if pid == 0:
-        parent = os.getppid()
-        while 't' not in open(f'/proc/{{parent}}/stat').read().split()[2]: call(1)
-        while True:
-            os.kill(parent, signal.SIGCONT)
-            if os.getppid() != parent: os._exit(0)
-            call(1)
+        # Where nobody else is going to continue the parent.
+        while not {stops}: os.kill(os.getppid(), signal.SIGCONT); call(1)
+        signal.pause()
 os.kill(os.getpid(), signal.{number})
 say('goes on')
 if {with_child}: os.kill(pid, 9); os.wait()
@@ -219,8 +218,8 @@ def test_a_signal_for_the_program_goes_to_it_alone() -> None:
 
         def ready(context: Context, task: Task, args: Args) -> Handling:
             run.loop.post(lambda: run.loop.pass_on(signal.SIGUSR2))
+            yield from ()
             return Return(0, DECISION)
-            yield
 
         run.driver.handlers = {**handlers, number: (CALL, ready)}
 

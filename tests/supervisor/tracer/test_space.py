@@ -17,7 +17,7 @@ from mirrord_trace.syscalls.actions import SyscallError
 from rig import Child, apart, libc, syscall
 
 _PAGE = mmap.PAGESIZE
-Pages = tuple[int, ctypes.Array[ctypes.c_char]]
+Pages = tuple[int, memoryview]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def pages() -> Iterator[Pages]:
     libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     base = libc.mmap(None, ctypes.c_size_t(3 * _PAGE), 3, 0x22, -1, 0)
     libc.munmap(base + 2 * _PAGE, _PAGE)
-    yield base, (ctypes.c_char * (2 * _PAGE)).from_address(base)
+    yield base, memoryview((ctypes.c_char * (2 * _PAGE)).from_address(base)).cast("B")
     libc.munmap(base, 2 * _PAGE)
 
 
@@ -47,7 +47,7 @@ def _errno(action: Callable[[], object]) -> int:
 def test_a_string_that_ends_right_before_an_unmapped_page(pages: Pages, length: int, warm: bool) -> None:
     base, memory = pages
     text = b"a" * length
-    memory[-length - 1 :] = text + b"\0"  # type: ignore[assignment]  # ctypes takes bytes
+    memory[-length - 1 :] = text + b"\0"
     tracee = _tracee()
     if warm:
         tracee.read(base, 1)
@@ -57,7 +57,7 @@ def test_a_string_that_ends_right_before_an_unmapped_page(pages: Pages, length: 
 @pytest.mark.parametrize("length", [1, 255, 256, 257, 4095])
 def test_a_string_without_end_before_an_unmapped_page_is_efault(pages: Pages, length: int) -> None:
     base, memory = pages
-    memory[:] = b"a" * len(memory)  # type: ignore[assignment]
+    memory[:] = b"a" * len(memory)
     tracee = _tracee()
     for _ in range(2):
         assert _errno(lambda: tracee.read_string(base + 2 * _PAGE - length)) == errno.EFAULT
@@ -66,12 +66,12 @@ def test_a_string_without_end_before_an_unmapped_page_is_efault(pages: Pages, le
 @pytest.mark.parametrize("limit", [1, 100, 256, 1000, 4096])
 def test_a_string_as_long_as_the_limit_is_too_long(pages: Pages, limit: int) -> None:
     base, memory = pages
-    memory[:] = b"a" * len(memory)  # type: ignore[assignment]
-    memory[limit] = b"\0"
+    memory[:] = b"a" * len(memory)
+    memory[limit] = 0
     tracee = _tracee()
     for _ in range(2):
         assert _errno(lambda: tracee.read_string(base, limit)) == errno.ENAMETOOLONG
-    memory[limit - 1] = b"\0"
+    memory[limit - 1] = 0
     assert tracee.read_string(base, limit) == b"a" * (limit - 1)
 
 
@@ -88,7 +88,7 @@ def test_addresses_that_are_none_are_efault(pages: Pages, address: int, warm: bo
 
 def test_a_read_is_whole_or_efault(pages: Pages) -> None:
     base, memory = pages
-    memory[:] = b"a" * len(memory)  # type: ignore[assignment]
+    memory[:] = b"a" * len(memory)
     tracee = _tracee()
     assert tracee.read(base + _PAGE - 4, 8) == b"a" * 8
     assert tracee.read(base, 2 * _PAGE) == b"a" * 2 * _PAGE
@@ -100,11 +100,11 @@ def test_a_write_goes_where_the_tracee_could_write(pages: Pages) -> None:
     base, memory = pages
     tracee = _tracee()
     tracee.space.write(tracee.tid, base + _PAGE - 2, b"abcd")
-    assert memory[_PAGE - 2 : _PAGE + 2] == b"abcd"
+    assert bytes(memory[_PAGE - 2 : _PAGE + 2]) == b"abcd"
     assert _errno(lambda: tracee.space.write(tracee.tid, base + 2 * _PAGE - 2, b"abcd")) == errno.EFAULT
     libc.mprotect(base, _PAGE, 1)
     assert _errno(lambda: tracee.space.write(tracee.tid, base, b"zz")) == errno.EFAULT
-    assert memory[:2] == b"\0\0"
+    assert bytes(memory[:2]) == b"\0\0"
     libc.mprotect(base, _PAGE, 3)
 
 
@@ -117,7 +117,7 @@ def test_without_process_vm_writev_the_memory_file_serves(pages: Pages, monkeypa
     base, memory = pages
     tracee = _tracee()
     tracee.space.write(tracee.tid, base, b"by file")
-    assert memory[:7] == b"by file"
+    assert bytes(memory[:7]) == b"by file"
     assert _errno(lambda: tracee.space.write(tracee.tid, 8, b"x")) == errno.EFAULT
 
 

@@ -182,8 +182,9 @@ def _end(steps: Any, result: int, count: int) -> Continue | Keep | Return | Sysc
                 continue
             assert isinstance(action, (Run, Trap))
             # The kernel never sends or receives more messages than it was given.
-            given_count = action.args.get(2, count) if isinstance(action, Run) else 0
-            action = steps.send(min(result, given_count & 0xFFFFFFFF))
+            messages = action.args.get(2, count) if isinstance(action, Run) else 0
+            assert isinstance(messages, int)
+            action = steps.send(min(result, messages & 0xFFFFFFFF))
     except StopIteration as stop:
         final: Continue | Keep | Return = stop.value
         return final

@@ -21,7 +21,7 @@ PEER = address("10.96.0.20", 80)
 PEER_NAME = inet("10.96.0.20", 80)
 POD_END = address("10.244.0.7", 40000)
 STAND_IN = inet("127.0.0.1", 40004)
-TO_STAND_IN = {1: Scratch(STAND_IN), 2: len(STAND_IN)}
+TO_STAND_IN: dict[int, int | Scratch] = {1: Scratch(STAND_IN), 2: len(STAND_IN)}
 IP_BIND_ADDRESS_NO_PORT = 24
 
 
@@ -184,6 +184,17 @@ def test_a_port_put_off_until_connect_is_chosen(caller: Caller, tcp: socket.sock
     (started,) = caller.told()
     assert isinstance(started, StartConnect)
     assert started.local.port == tcp.getsockname()[1] != 0
+
+
+def test_a_failed_connects_port_is_not_taken_for_bound(caller: Caller, tcp: socket.socket) -> None:
+    with socket.socket() as refusing, socket.socket() as other:
+        refusing.bind(("127.0.0.1", 0))
+        assert tcp.connect_ex(refusing.getsockname()) == errno.ECONNREFUSED
+        caller.names(connect, PEER_NAME).runs(TO_STAND_IN).gets(0).keeps()
+        (started,) = caller.told()
+        assert isinstance(started, StartConnect)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", started.local.port))
 
 
 @pytest.mark.parametrize("blocking", [False, True])

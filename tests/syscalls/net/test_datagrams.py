@@ -185,20 +185,6 @@ def test_a_filter_that_the_kernel_refuses_is_told(udp: sockets_api.socket) -> No
     assert len(lines) == 1
 
 
-def test_many_peers_of_one_socket(caller: Caller) -> None:
-    for last in range(Datagrams.MOST_PEERS):
-        caller.names(connect, inet(f"10.1.0.{last}", 9)).returns(0)
-    caller.names(connect, inet("10.1.0.0", 9)).returns(0)
-    caller.told()
-    caller.names(connect, inet("10.2.0.0", 9)).returns(0)
-    known = _known(caller)
-    assert len(known.ports) == len(known.peers) == Datagrams.MOST_PEERS
-    assert address("10.1.0.0", 9) in known.ports, "it was used again"
-    caller.told()
-    caller.names(connect, inet("10.1.0.1", 9)).returns(0)
-    assert caller.told() == [UdpPeer(1, 4, address("10.1.0.1", 9))], "forgotten and made again"
-
-
 @pytest.mark.parametrize("length", [16, 28, 128, 300])
 def test_sendmsg(caller: Caller, length: int) -> None:
     memory = {AT: _header(NAMES, length, 7, 8), NAMES: DNS + bytes(300)}

@@ -92,7 +92,7 @@ def test_a_connection_that_came_for_the_pod(pair: tuple[Caller, socket.socket]) 
     caller.asks_name(getpeername).continues(Reason.LOCAL_OBJECT)
     caller.asks_name(getsockname).continues(Reason.LOCAL_OBJECT)
     ports = other.getsockname()[1], caller.own.getsockname()[1]
-    caller.addresses.entries[(False, *ports)] = PEER, POD_END
+    caller.addresses.entries[False, ports[0], ports[1]] = PEER, POD_END
     _names(caller.asks_name(getpeername), PEER_NAME)
     _names(caller.asks_name(getsockname), POD_NAME)
 

@@ -102,3 +102,11 @@ def test_ports_of_datagrams() -> None:
     assert known.ports[PEER] == known.ports[address("fd00::1", 1)] == 5000
     assert known.peers == {(len(peer.ip) == 16, port): peer for peer, port in known.ports.items()}
     assert address("10.0.0.1", 0) not in known.ports
+
+
+def test_a_port_stands_for_one_peer_at_a_time() -> None:
+    known = Datagrams(1)
+    known.add(PEER, 5000)
+    known.add(LOCAL, 5000)
+    assert known.ports == {LOCAL: 5000}
+    assert known.peers == {(False, 5000): LOCAL}

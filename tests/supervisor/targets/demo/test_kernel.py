@@ -35,9 +35,7 @@ def test_new_namespaces_have_their_own_hostname() -> None:
         "print(os.uname().nodename)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "renamed\n", done.stderr
     assert os.uname().nodename != "renamed"
 
