@@ -40,7 +40,7 @@ class Reason(enum.Enum):
     DEFAULT_NOT_FOUND = "hidden by default"
     DEFAULT_REMOTE = "remote by default"
     DEFAULT_LOCAL = "local by default"
-    REMOTE_OBJECT = "the file descriptor is a pod file"
+    REMOTE_OBJECT = "the file descriptor is the pod's"
     LOCAL_OBJECT = "the file descriptor is local"
     POD_HOSTNAME = "the pod's hostname"
     HOSTNAME_OFF = "feature.hostname is off"

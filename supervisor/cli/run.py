@@ -18,6 +18,7 @@ from ..errors import EXIT_USAGE, UsageError
 from ..relay.process import RelaySettings, start_relay
 from ..session import Options, Session
 from ..targets.base import Target
+from ..tracer.doorbell import Doorbell
 from ..tracer.launch import Inherited
 from ..tracer.stops import Ended
 
@@ -32,6 +33,7 @@ def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
     target = _target(config)
     for warning in config.warnings:
         sys.stderr.write(f"mirrord-trace: warning: {warning}\n")
+    Doorbell().remove()  # fails at once, and with the reason, where this process may not trace its children
     session = Session(config, Options(stats_file), start_relay(target, _relay_settings(config)), inherited)
     return _exit_status(session.run(arguments))
 

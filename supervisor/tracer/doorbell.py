@@ -12,10 +12,17 @@ import ctypes
 import os
 import signal
 
+from ..errors import UsageError
 from . import ptrace
 
 _PR_SET_PDEATHSIG = 1
 RING = signal.SIGUSR1
+
+
+FORBIDDEN = (
+    "the kernel forbids tracing: mirrord-trace itself runs under a tracer (strace, gdb, mirrord-trace), Yama's "
+    "ptrace_scope is 3, or a sandbox has no ptrace; see mirrord-trace doctor"
+)
 
 
 class Doorbell:
@@ -30,7 +37,12 @@ class Doorbell:
         os.close(done)
         os.read(ready, 1)
         os.close(ready)
-        ptrace.seize(self.pid, ptrace.OPTION_EXITKILL)
+        try:
+            ptrace.seize(self.pid, ptrace.OPTION_EXITKILL)
+        except PermissionError:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, ptrace.WALL)
+            raise UsageError(FORBIDDEN) from None
 
     def ring(self) -> None:
         """Make the tracer's waitpid return. Any thread or process of the same user; never blocks."""

@@ -19,6 +19,7 @@ from typing import NoReturn
 from ..errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, UsageError
 from . import filter as seccomp
 from . import ptrace
+from .doorbell import FORBIDDEN
 
 OPTIONS = (
     ptrace.OPTION_TRACESYSGOOD
@@ -92,9 +93,7 @@ def launch(arguments: Sequence[str], environment: Mapping[bytes, bytes], code: b
     except PermissionError:
         os.close(go_write)
         os.waitpid(pid, 0)
-        raise UsageError(
-            "the kernel forbids tracing (Yama ptrace_scope 3, or a sandbox without ptrace); see mirrord-trace doctor"
-        ) from None
+        raise UsageError(FORBIDDEN) from None
     os.write(go_write, b".")
     os.close(go_write)
     return Launched(pid, failure_read)

@@ -8,6 +8,7 @@ datagram sockets, or used them for the pod without connecting them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket as sockets_api
 import struct
@@ -67,11 +68,12 @@ def connect_datagrams(
         return common.BAD_ARGUMENT
     peer = common.through_loopback(to.address)
     inode = common.inode(own)
-    decision = context.policy.outgoing("udp", peer, ())
+    decision = context.policy.outgoing("udp", peer, context.sockets.datagram_ports)
     if decision.route is not Route.REMOTE:
         known = context.sockets.datagrams.get(inode)
         if known is not None:
             known.connected = None
+        _stay_local(context, own, decision)
         return Continue(decision)
     port = _stand_in(context, inode, own.family, peer, decision)
     try:
@@ -209,8 +211,9 @@ def _target(context: Context, task: Task, fd: int, pointer: int, length: int, fl
             return Continue(decision)
         if not common.is_udp(own) or (unspecified and own.family != sockets_api.AF_INET):
             return common.LOCAL_OBJECT
-        decision = context.policy.outgoing("udp", peer, ())
+        decision = context.policy.outgoing("udp", peer, context.sockets.datagram_ports)
         if decision.route is not Route.REMOTE:
+            _stay_local(context, own, decision)
             return Continue(decision)
         port = _stand_in(context, common.inode(own), own.family, peer, decision)
         family = own.family
@@ -218,6 +221,16 @@ def _target(context: Context, task: Task, fd: int, pointer: int, length: int, fl
     if refused:
         context.notice("trap", "the kernel refused a further filter: addresses of received datagrams may be wrong")
     return _Away(sockaddr.encode(family, common.loopback(peer, port)), decision)
+
+
+def _stay_local(context: Context, own: sockets_api.socket, decision: Decision) -> None:
+    # Whoever talks to a socket of the program gets its answers on this machine, so its port must be known as well.
+    if decision.reason is not Reason.OWN_LISTENER:
+        return
+    with contextlib.suppress(OSError):
+        if not common.own_name(own)[0].port:
+            own.bind(("::" if own.family == sockets_api.AF_INET6 else "0.0.0.0", 0))
+        context.sockets.own_datagrams[common.inode(own)] = common.own_name(own)[0].port
 
 
 def _stand_in(context: Context, inode: int, family: int, peer: Address, decision: Decision) -> int:

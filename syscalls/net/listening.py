@@ -25,7 +25,7 @@ _REMOTE = Decision(Route.REMOTE, Reason.INCOMING)
 def bind(context: Context, task: Task, args: Args) -> Handling:
     """bind(2): an address of the pod becomes loopback; a privileged port that is refused here, a free one.
 
-    getsockname(2) tells what was asked for. 1 stop; 2 for privileged ports.
+    getsockname(2) tells what was asked for. 1 stop; 2 for privileged ports and datagram sockets.
     """
     decoded = common.read_address(task, args[1], args[2])
     if not isinstance(decoded, sockaddr.Internet):
@@ -34,7 +34,7 @@ def bind(context: Context, task: Task, args: Args) -> Handling:
     of_pod = asked.ip in context.pod.addresses and asked.ip not in (common.LOOPBACK4, common.LOOPBACK6)
     privileged = 0 < asked.port <= _LAST_PRIVILEGED_PORT
     if not of_pod and not privileged:
-        return common.LOCAL_OBJECT
+        return (yield from _bind_here(context, task, args))
     decision = context.policy.incoming(asked.port, asked)
     if decision.route is not Route.REMOTE:
         return Continue(decision)
@@ -48,6 +48,17 @@ def bind(context: Context, task: Task, args: Args) -> Handling:
             return Continue(decision) if of_pod else Keep(decision)
         _bind_to_loopback(context, own, asked, of_pod, decision)
     return Return(0, decision)
+
+
+def _bind_here(context: Context, task: Task, args: Args) -> Handling:
+    # Only the port of a datagram socket is of interest: others of the program may send to it.
+    with common.duplicate(task, args[0]) as own:
+        if own is None or not common.is_udp(own):
+            return common.LOCAL_OBJECT
+        result = yield from run()
+        if result == 0:
+            context.sockets.own_datagrams[common.inode(own)] = common.own_name(own)[0].port
+    return Keep(common.LOCAL_OBJECT.decision)
 
 
 def _bind_to_loopback(context: Context, own: socket.socket, asked: Address, of_pod: bool, decision: Decision) -> None:
@@ -79,18 +90,25 @@ def listen(context: Context, task: Task, args: Args) -> Handling:
         local, _ = common.own_name(own)
     asked = context.sockets.names.get(inode, local)
     decision = context.policy.incoming(asked.port, asked)
-    if not asked.port or decision.route is not Route.REMOTE or inode in context.sockets.listeners:
+    if inode in context.sockets.listeners:
         return Continue(decision)
+    if not asked.port:
+        return Continue(decision)  # the kernel chooses a port, which nobody in the pod can know
     result = yield from run()
     if result < 0:
+        return Keep(decision)
+    # Known in any case: what the program sends to its own listener stays on this machine.
+    context.sockets.listeners[inode] = Listener(asked.port, local.port)
+    if decision.route is not Route.REMOTE:
         return Keep(decision)
     pod_port = context.policy.pod_port(asked.port)
     try:
         # The listening sockets under a multipath TCP socket have inodes of their own; port and address must do.
         yield from ask(Listen(0 if multipath else inode, local, pod_port), Done)
     except SyscallError as error:
+        if error.errno == errno.EADDRINUSE:
+            del context.sockets.listeners[inode]
         return _not_taken_over(context, pod_port, error, decision)
-    context.sockets.listeners[inode] = Listener(asked.port, local.port)
     return Keep(decision)
 
 

@@ -79,6 +79,8 @@ class Sockets:
     def __init__(self) -> None:
         self.connections: dict[int, Connection] = {}
         self.datagrams: dict[int, Datagrams] = {}
+        self.own_datagrams: dict[int, int] = {}
+        """Local ports of datagram sockets that were bound, or that sent to such a one."""
         self.listeners: dict[int, Listener] = {}
         self.names: dict[int, Address] = {}
         """What bind(2) was asked for, where the socket is really bound elsewhere."""
@@ -127,16 +129,23 @@ class Sockets:
         return next(moved, 0)
 
     @property
+    def datagram_ports(self) -> Container[int]:
+        """Ports of datagram sockets by which supervised programs talk to each other on this machine."""
+        return self.own_datagrams.values()
+
+    @property
     def wants_sweep(self) -> bool:
         """So many entries that the closed sockets among them should be dropped."""
-        return len(self.connections) + len(self.datagrams) + len(self.listeners) + len(self.names) >= self._sweep_at
+        return self._count() >= self._sweep_at
+
+    def _count(self) -> int:
+        return sum(map(len, (self.connections, self.datagrams, self.own_datagrams, self.listeners, self.names)))
 
     def sweep(self, live: Collection[int]) -> None:
         """Drop what belongs to inodes other than `live`; the next sweep is due at twice what is left."""
         for inode in set(self.connections) - set(live):
             self.forget(inode)
-        for table in (self.datagrams, self.listeners, self.names):
+        for table in (self.datagrams, self.own_datagrams, self.listeners, self.names):
             for inode in set(table) - set(live):
                 del table[inode]
-        left = len(self.connections) + len(self.datagrams) + len(self.listeners) + len(self.names)
-        self._sweep_at = max(self._FIRST_SWEEP, 2 * left)
+        self._sweep_at = max(self._FIRST_SWEEP, 2 * self._count())

@@ -192,34 +192,47 @@ def test_pointers_inside_scratch_become_addresses_of_the_tracee() -> None:
     assert supervise("say(call())", {CALL: handler}).output == "hello5\n"
 
 
+_UNAME = ARCH.syscall_numbers["uname"]
+_WAIT = f"""
+def until_parked(count):
+    while raw({_UNAME}) < count: pass
+"""
+
+
+def _counting(run: Supervised) -> None:
+    """uname(2) tells how many threads are parked, and rings."""
+
+    def count(context: Context, task: Task, args: Args) -> Handling:
+        yield from ()
+        run.loop.post(lambda: None)
+        return Return(len(run.driver.parked), DECISION)
+
+    run.driver.handlers[_UNAME] = ("uname", count)
+
+
 @apart
 def test_a_parked_thread_waits_alone() -> None:
     def prepare(run: Supervised) -> None:
-        run.loop.on_ring = lambda: run.driver.answer(1, Answer(Done()))
+        _counting(run)
+        run.loop.on_ring = lambda: run.driver.answer(1, Answer(Done())) if "others" in told else None
 
-    # The other thread asks nothing, goes on, and has the request answered: SIGUSR1 rings the doorbell.
-    program = """
-t = threading.Thread(target=lambda: say('parked', call(1)))
-t.start()
-while open(f'/proc/self/task/{t.native_id}/stat').read().split()[2] != 't': pass
-say('others run')
-raw(NR_UNAME, 0)
-t.join()
-"""
+    told: list[str] = []
 
-    def rings(context: Context, task: Task, args: Args) -> Handling:
-        supervised[0].loop.post(lambda: None)
+    def tell(context: Context, task: Task, args: Args) -> Handling:
         yield from ()
+        told.append("others")
         return Return(0, DECISION)
 
-    supervised: list[Supervised] = []
-
-    def both(run: Supervised) -> None:
-        supervised.append(run)
-        prepare(run)
-
-    text = program.replace("NR_UNAME", str(ARCH.syscall_numbers["uname"]))
-    done = supervise(text, {CALL: _asks, "uname": rings}, prepare=both)
+    program = f"""
+t = threading.Thread(target=lambda: say('parked', call(1)))
+t.start()
+until_parked(1)
+say('others run')
+raw({ARCH.syscall_numbers["getpeername"]})
+raw({_UNAME})
+t.join()
+"""
+    done = supervise(_WAIT + program, {CALL: _asks, "uname": _asks, "getpeername": tell}, prepare=prepare)
     assert done.lines() == ["others run", "parked 42"]
 
 
@@ -327,17 +340,16 @@ def test_the_handler_is_closed_when_its_thread_is_killed_or_replaced() -> None:
         return Return(0, DECISION)
 
     program = """
-def wait_for(thread):
-    while open(f'/proc/self/task/{thread.native_id}/stat').read().split()[2] != 't': pass
-t = threading.Thread(target=call, args=(1,), daemon=True); t.start(); wait_for(t)
+threading.Thread(target=call, args=(1,), daemon=True).start()
+until_parked(1)
 pid = os.fork()
 if pid == 0:
     call(2)
-while open(f'/proc/{pid}/stat').read().split()[2] != 't': pass
+until_parked(2)
 os.kill(pid, 9); os.wait()
 os.execv('/bin/true', ['true'])
 """
-    done = supervise(program, {CALL: handler})
+    done = supervise(_WAIT + program, {CALL: handler, "uname": handler}, prepare=_counting)
     assert done.end is not None
     assert (done.end.exit_code, done.end.signal) == (0, 0)
     assert closed == [2, 1]

@@ -183,7 +183,7 @@ def test_a_port_that_another_session_has(tcp: socket.socket) -> None:
     assert not caller.context.sockets.listeners
     assert len(lines) == 1
     _listens(caller).runs().gets(0).asks(asks).fails(errno.EPERM).keeps(Reason.INCOMING)
-    assert not caller.context.sockets.listeners
+    assert local.port in caller.context.sockets.listening_ports  # the program can reach itself
     assert "CAP_NET_ADMIN" in lines[1]
 
 
@@ -191,12 +191,23 @@ def test_listen_that_is_the_kernels(caller: Caller, tcp: socket.socket) -> None:
     _listens(caller).continues()  # unbound: the kernel chooses a port that nobody knows
     tcp.bind(("127.0.0.1", 0))
     _listens(caller).runs().gets(-errno.EADDRINUSE).keeps()
-    _listens(Caller(tcp, session(incoming_route=OFF))).continues(Reason.INCOMING_OFF)
+    off = Caller(tcp, session(incoming_route=OFF))
+    _listens(off).runs().gets(0).keeps(Reason.INCOMING_OFF)
+    assert tcp.getsockname()[1] in off.context.sockets.listening_ports
     with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket(socket.AF_UNIX) as local:
         _listens(Caller(udp)).continues(Reason.NOT_INTERNET)
         _listens(Caller(local)).continues(Reason.NOT_INTERNET)
     os.close(caller.task.fds.pop(FD))
     _listens(caller).continues(Reason.NOT_INTERNET)
+
+
+def test_datagram_sockets_of_the_program_are_known() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as udp:
+        bound = Caller(udp)
+        udp.bind(("127.0.0.1", 0))  # what the kernel does while the call runs
+        script = bound.names(bind, inet("127.0.0.1", 0))
+        script.runs().gets(0).keeps(Reason.LOCAL_OBJECT)
+        assert udp.getsockname()[1] in bound.context.sockets.datagram_ports
 
 
 # -- accept ---------------------------------------------------------------------------------------------------------

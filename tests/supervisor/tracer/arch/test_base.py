@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from mirrord_trace.supervisor.errors import UsageError
-from mirrord_trace.supervisor.tracer.arch import Arch, native
+from mirrord_trace.supervisor.tracer.arch import native
 from mirrord_trace.syscalls.table import ROWS
 
 _MACHINES = ("x86_64", "aarch64")
@@ -18,18 +17,6 @@ _HEADERS = {
 # What the generic header calls otherwise on machines of 64 bit.
 _GENERIC = {"3264_fstatat": "newfstatat", "3264_fstat": "fstat", "3264_mmap": "mmap"}
 _INJECTED = ("mmap", "openat", "memfd_create", "seccomp", "clone", "clone3")
-
-
-@pytest.mark.parametrize("machine", _MACHINES)
-def test_it_is_found_by_the_machines_name(machine: str) -> None:
-    arch: Arch = native(machine)
-    assert arch.name == machine
-
-
-@pytest.mark.parametrize("machine", ["riscv64", "i686", "ppc64le"])
-def test_other_machines_are_a_clear_error(machine: str) -> None:
-    with pytest.raises(UsageError, match=machine):
-        native(machine)
 
 
 @pytest.mark.parametrize("machine", _MACHINES)
