@@ -148,7 +148,7 @@ def test_a_connection_to_the_agents_own_listener_is_dropped(pod, start_agent):
 
 def test_without_the_right_to_steal_the_remedy_is_told(start_agent):
     if os.geteuid() == 0:
-        pytest.skip("root may steal")
+        pytest.skip("root may steal: this needs an ordinary user")
     _, client = start_agent()
     refused = client.ask(Steal(8080))
     assert isinstance(refused, Failed)

@@ -96,7 +96,7 @@ def test_the_real_program_takes_the_rules(pod):
     if shutil.which("iptables", path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
         pytest.skip("iptables is not installed")
     if os.geteuid() != 0:
-        pytest.skip("iptables needs root for its lock file")
+        pytest.skip("iptables keeps a lock file: this needs root")
 
     def use():
         redirect = iptables.IptablesRedirect(NAME, 4444)

@@ -74,12 +74,10 @@ def test_every_combination_of_the_values_that_matter(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", _MACHINES)
-@pytest.mark.parametrize("audit", [0x40000003, 0xC000003E, 0xC00000B7, 0x40000028, 0])
-def test_foreign_architectures(machine: str, audit: int) -> None:
+def test_foreign_architectures(machine: str) -> None:
     arch = native(machine)
-    if audit == arch.audit:
-        pytest.skip("its own")
-    assert {run(first_filter(arch), sysno, audit) for sysno in _NUMBERS} == {_FOREIGN}
+    for audit in {0x40000003, 0xC000003E, 0xC00000B7, 0x40000028, 0} - {arch.audit}:
+        assert {run(first_filter(arch), sysno, audit) for sysno in _NUMBERS} == {_FOREIGN}
 
 
 def test_x32_numbers_are_foreign() -> None:

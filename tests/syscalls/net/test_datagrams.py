@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket as sockets_api
 import struct
@@ -127,15 +128,19 @@ def test_ipv6_needs_a_pod_that_has_it() -> None:
         caller.names(connect, inet("::ffff:10.96.0.10", 53)).returns(0)
 
 
-def test_ping_sockets_are_not_udp() -> None:
-    try:
-        own = sockets_api.socket(sockets_api.AF_INET, sockets_api.SOCK_DGRAM, sockets_api.IPPROTO_ICMP)
-    except PermissionError:
-        pytest.skip("net.ipv4.ping_group_range allows this group no ping sockets")
-    with own:
+def test_other_datagram_sockets_are_not_udp() -> None:
+    with _datagram_socket_that_is_not_udp() as own:
         caller = Caller(own)
         caller.names(connect, inet("10.96.0.10", 0)).continues(Reason.UNSUPPORTED)
         _sends(caller, inet("10.96.0.10", 0)).continues(Route.LOCAL)
+
+
+def _datagram_socket_that_is_not_udp() -> sockets_api.socket:
+    # ICMP's need net.ipv4.ping_group_range, UDP-Lite's a kernel that has them.
+    for protocol in (sockets_api.IPPROTO_ICMP, 136):
+        with contextlib.suppress(OSError):
+            return sockets_api.socket(sockets_api.AF_INET, sockets_api.SOCK_DGRAM, protocol)
+    pytest.skip("this kernel has no UDP-Lite, and net.ipv4.ping_group_range allows no ping sockets")
 
 
 # -- sending --------------------------------------------------------------------------------------------------------
