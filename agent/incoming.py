@@ -80,10 +80,26 @@ class IncomingTcp:
         """The port is the pod's again at once. Connections that we accepted, or that wait to be accepted, stay ours."""
         self._rules_thread.submit(lambda: self._change(lambda: self._give_back(request.port), reply))
 
-    def close(self) -> None:
-        """Give all ports back. Blocks until a change that is under way is done."""
+    def withdraw(self) -> None:
+        """Give all ports back for good; connections that we have live on. Blocks until a change under way is done."""
         with self._lock:
             self._closed = True
+            for port in list(self._claims):
+                with contextlib.suppress(OSError):  # `close` removes all rules
+                    self._give_back(port)
+
+    def close(self) -> None:
+        """`withdraw`, and remove all rules. Connections must have been reset before.
+
+        Without rules the kernel no longer translates: an end of one that is sent later would not reach its peer, which
+        would wait for ever.
+        """
+        self.withdraw()
+        for listener in self._listeners:
+            self._loop.unwatch(listener.fileno())
+            listener.close()  # resets what waits to be accepted
+        self._listeners.clear()
+        with self._lock:
             try:
                 if self._redirect is not None:
                     self._redirect.close()
@@ -92,10 +108,6 @@ class IncomingTcp:
                     if sock is not None:
                         sock.close()
                 self._redirect = None
-        for listener in self._listeners:
-            self._loop.unwatch(listener.fileno())
-            listener.close()
-        self._listeners.clear()
 
     # -- rules, on the thread -----------------------------------------------------------------------------------------
 

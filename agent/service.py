@@ -92,6 +92,8 @@ class Service:
         try:
             self._loop.run()
         finally:
+            self._incoming.withdraw()
+            self._session.abandon()
             self._incoming.close()
             self._outgoing_tcp.close()
             self._outgoing_udp.close()
@@ -151,7 +153,7 @@ class Service:
 
     def _asked_to_end(self) -> None:
         if self._session_id:
-            self._incoming.close()
+            self._incoming.withdraw()
             self._loop.call_later(_CLOSE_TIMEOUT_S, lambda: self._end(0))
             self._session.close("the agent was asked to end", on_closed=lambda: self._end(0))
         else:

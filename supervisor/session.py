@@ -19,7 +19,7 @@ from ..syscalls.context import Context
 from ..syscalls.objects import Objects
 from ..syscalls.policy import Policy
 from ..syscalls.requests import Counts, GetCounts, Lost, NotStarted, Ready
-from ..syscalls.table import handlers
+from ..syscalls.table import checks, handlers
 from .config.load import Config
 from .environment import merge_environment
 from .errors import EXIT_OWN_FAILURE, UsageError
@@ -124,6 +124,7 @@ class Session:
             native,
             self._asks.ask,
             lambda names: filters.later_filter(native, names),
+            checks(native.syscall_numbers),
         )
         if self._config.trace:
             from .tracer.show import Tracer  # and with it python-ptrace, which nothing else needs

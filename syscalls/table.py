@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from . import process
 from .actions import Handling
 from .context import Args, Context
+from .files.quick import CHECKS, Check
 from .files.rows import HANDLERS as FILE_HANDLERS
 from .net import connecting, datagrams, listening, names
 from .task import Task
@@ -112,3 +113,8 @@ ROWS: tuple[Row, ...] = (
 def handlers(numbers: Mapping[str, int]) -> dict[int, tuple[str, Handler]]:
     """Dispatch: syscall number -> (name, handler)."""
     return {numbers[row.name]: (row.name, row.handler) for row in ROWS if row.handler is not None and row.name in numbers}
+
+
+def checks(numbers: Mapping[str, int]) -> dict[int, Check]:
+    """The short way: syscall number -> check, for calls that need no handler if they are known to be local."""
+    return {numbers[name]: check for name, check in CHECKS.items() if name in numbers}

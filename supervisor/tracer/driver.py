@@ -33,6 +33,7 @@ from ...syscalls.actions import (
     Trap,
 )
 from ...syscalls.context import Args, Context
+from ...syscalls.files.quick import Check
 from ...syscalls.table import Handler
 from ..errors import InternalError, TraceeGone
 from . import ptrace
@@ -63,17 +64,29 @@ class Driver:
         arch: Arch,
         ask: Callable[[Message], int],
         later_filter: Callable[[frozenset[str]], bytes],
+        checks: Mapping[int, Check] | None = None,
     ) -> None:
         self.context = context
         self.handlers = dict(handlers)
         self.arch = arch
         self.parked: dict[int, Tracee] = {}
         """Request id -> the thread that waits for its reply."""
-        self.observer: Observer | None = None
+        self._observer: Observer | None = None
+        self._quick = dict(checks or {})
         self._ask = ask
         self._later_filter = later_filter
         self._numbers = arch.syscall_numbers
         self._audit = arch.audit
+
+    @property
+    def observer(self) -> Observer | None:
+        """Who is told of finished calls. With an observer every call takes the long way, to have something to tell."""
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self._quick.clear()
 
     # -- stops ------------------------------------------------------------------------------------------------------
 
@@ -83,7 +96,12 @@ class Driver:
         sysno = info[4]
         args: Args = info[5:]
         call = tracee.call
-        if call is not None and self._goes_on(tracee, call, sysno, args, info[2], info[3]):
+        if call is None:
+            quick = self._quick.get(sysno)
+            if quick is not None and info[1] == self._audit and quick(self.context, tracee, args):
+                cont(tracee.tid)
+                return True
+        elif self._goes_on(tracee, call, sysno, args, info[2], info[3]):
             return True
         found = self.handlers.get(sysno)
         if found is None or info[1] != self._audit:
@@ -93,7 +111,7 @@ class Driver:
             action = next(handling)
         except StopIteration as stop:
             final = stop.value
-            if final.__class__ is Continue and self.observer is None:
+            if final.__class__ is Continue and self._observer is None:
                 cont(tracee.tid)
             else:
                 self._finish(tracee, ActiveCall(sysno, args, info[2], info[3], found[0], handling), final)

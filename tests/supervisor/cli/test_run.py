@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mirrord_trace.supervisor.cli.run import occupy_standard_files
@@ -32,6 +37,16 @@ def _command(target: str, *words: str) -> list[str]:
 
 def _run(target: str, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(_command(target, *words), input=given, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Killed at the end if it still runs: Popen alone would wait for it, and a failed test hang."""
+    with subprocess.Popen(command, start_new_session=True, **more) as tool:
+        try:
+            yield tool
+        finally:
+            tool.kill()
 
 
 @pytest.mark.parametrize("status", [0, 7, 255])
@@ -69,9 +84,7 @@ def test_a_pipe_ends_when_the_program_closes_it(target: str) -> None:
     command = _command(target, "/bin/sh", "-c", "echo done; exec >&- <&-; read line < $0 || exit 4; exit 5")
     gate_read, gate_write = os.pipe()
     command.append(f"/proc/self/fd/{gate_read}")
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[gate_read], start_new_session=True
-    ) as tool:
+    with _running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[gate_read]) as tool:
         assert tool.stdout is not None
         assert tool.stdin is not None
         assert tool.stdout.read() == b"done\n"
@@ -113,9 +126,7 @@ def test_occupied_files_are_closed_for_the_program() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_tool_reaches_the_program_once(target: str, number: int) -> None:
     shell = f"trap 'echo told' {int(number)}; echo ready; read line; read line; exit 8"
-    with subprocess.Popen(
-        _command(target, "/bin/bash", "-c", shell), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as tool:
+    with _running(_command(target, "/bin/bash", "-c", shell), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
         assert tool.stdin is not None
         assert tool.stdout is not None
         assert tool.stdout.readline() == b"ready\n"
@@ -127,9 +138,7 @@ def test_a_signal_to_the_tool_reaches_the_program_once(target: str, number: int)
 
 def test_killed_it_leaves_nothing_behind(target: str, tmp_path: Path) -> None:
     shell = f"(setsid sh -c 'echo $$ > {tmp_path}/a; echo; exec sleep 600') & echo $$ > {tmp_path}/b; wait"
-    with subprocess.Popen(
-        _command(target, "/bin/sh", "-c", shell), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
-    ) as tool:
+    with _running(_command(target, "/bin/sh", "-c", shell), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as tool:
         assert tool.stdout is not None
         tool.stdout.readline()
         while not (tmp_path / "b").exists() or not (tmp_path / "b").read_text():
@@ -143,41 +152,62 @@ def test_killed_it_leaves_nothing_behind(target: str, tmp_path: Path) -> None:
         os.close(pidfd)
 
 
-def test_a_terminals_ctrl_c_and_ctrl_z(target: str) -> None:
-    """In bash with job control: stop, continue, interrupt; each reaches the program once and the shell sees it."""
-    main, terminal = pty.openpty()
-    inner = "trap 'echo interrupted; exit 11' INT; echo started; while :; do read -t 1 x; done"
-    words = " ".join(
-        f"'{word}'" if "'" not in word else '"' + word.replace("$", r"\$") + '"'
-        for word in _command(target, "bash", "-c", inner)
-    )
-    with subprocess.Popen(
-        ["bash", "--norc", "--noprofile", "-i"], stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),  # noqa: PLW1509
-        env={**os.environ, "PS1": "prompt> ", "TERM": "dumb"},
-    ) as shell:  # fmt: skip
+class Terminal:
+    """A shell with job control on a terminal of its own, and what it has shown that was not looked at yet."""
+
+    def __init__(self) -> None:
+        self.main, terminal = pty.openpty()
+        self.shell = subprocess.Popen(
+            ["bash", "--norc", "--noprofile", "-i"],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            env={**os.environ, "PS1": "prompt> ", "TERM": "dumb"},
+        )
         os.close(terminal)
-        _until(main, b"prompt> ")
-        os.write(main, words.encode() + b"\n")
-        _until(main, b"started\r\n")
-        os.write(main, b"\x1a")
-        _until(main, b"Stopped")
-        _until(main, b"prompt> ")
-        os.write(main, b"fg\n")
-        _until(main, b"\r\n")
-        os.write(main, b"\x03")
-        seen = _until(main, b"prompt> ")
-        assert seen.count(b"interrupted") == 1
-        os.write(main, b"echo status=$?\n")
-        _until(main, b"status=11")
-        os.write(main, b"exit\n")
-        shell.wait(_LIMIT_S)
-    os.close(main)
+        self.seen = b""
+
+    def type(self, text: bytes) -> None:
+        os.write(self.main, text)
+
+    def until(self, text: bytes) -> bytes:
+        """Everything up to `text`."""
+        while text not in self.seen:
+            assert select.select([self.main], [], [], 20)[0], self.seen
+            self.seen += os.read(self.main, 4096)
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    def close(self) -> None:
+        os.close(self.main)  # hangs up
+        self.shell.kill()
+        self.shell.wait()
 
 
-def _until(terminal: int, text: bytes) -> bytes:
-    seen = b""
-    while text not in seen:
-        assert select.select([terminal], [], [], 30)[0], seen
-        seen += os.read(terminal, 4096)
-    return seen
+def test_a_terminals_ctrl_c_and_ctrl_z(target: str, tmp_path: Path) -> None:
+    """Stop, continue, interrupt: the shell sees each, and the program is told of the last once."""
+    script = tmp_path / "script"
+    script.write_text("trap 'echo told; exit 11' INT; trap 'echo goes on' CONT; echo started; while :; do read -t 1 x; done\n")
+    command = tmp_path / "command"
+    command.write_text(f"#!/bin/sh\nexec {shlex.join(_command(target, 'bash', str(script)))}\n")
+    command.chmod(0o755)
+    terminal = Terminal()
+    try:
+        terminal.until(b"prompt> ")
+        terminal.type(bytes(command) + b"\n")
+        terminal.until(b"started\r\n")
+        for _ in range(3):
+            terminal.type(b"\x1a")
+            terminal.until(b"Stopped")
+            terminal.until(b"prompt> ")
+            terminal.type(b"fg\n")
+            terminal.until(b"goes on\r\n")
+        terminal.type(b"\x03")
+        assert terminal.until(b"prompt> ").count(b"told") == 1
+        terminal.type(b"echo status=$?\n")
+        terminal.until(b"status=11\r\n")
+        terminal.until(b"prompt> ")
+    finally:
+        terminal.close()

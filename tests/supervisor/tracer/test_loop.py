@@ -299,10 +299,12 @@ signal.pause()
 ''')
 """
     with subprocess.Popen([sys.executable, "-c", text]) as tracer:
-        while len(list(tmp_path.iterdir())) < 2:
-            assert tracer.poll() is None
-        pidfds = [os.pidfd_open(int(path.name)) for path in tmp_path.iterdir()]
-        tracer.kill()
+        try:
+            while len(list(tmp_path.iterdir())) < 2:
+                assert tracer.poll() is None
+            pidfds = [os.pidfd_open(int(path.name)) for path in tmp_path.iterdir()]
+        finally:
+            tracer.kill()
     for pidfd in pidfds:
         assert select.select([pidfd], [], [], 20)[0]
         os.close(pidfd)
