@@ -139,7 +139,8 @@ class Sockets:
         return self._count() >= self._sweep_at
 
     def _count(self) -> int:
-        return sum(map(len, (self.connections, self.datagrams, self.own_datagrams, self.listeners, self.names)))
+        others = len(self.own_datagrams) + len(self.listeners) + len(self.names)
+        return len(self.connections) + len(self.datagrams) + others
 
     def sweep(self, live: Collection[int]) -> None:
         """Drop what belongs to inodes other than `live`; the next sweep is due at twice what is left."""

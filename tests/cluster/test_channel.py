@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import build
@@ -19,7 +20,7 @@ from mirrord_trace.supervisor.errors import EXIT_OWN_FAILURE
 
 from .access import Pod
 from .channel_cut import CutServer
-from .kubectl import poll
+from .kubectl import KubectlError, poll
 from .product import EPHEMERAL, POD, Ran, Tool, busybox, node_pids
 
 _BULK = 20_000_000
@@ -160,33 +161,52 @@ def _delete_pod(tool: Tool) -> None:
     tool.cluster.kubectl("delete", "pod", name, "-n", tool.pod.namespace, "--wait=false")
 
 
+_KILLED = r"the agent ended \(exit status 137"
+_ASKED = "the agent was asked to end"
+
+# Accepts and never answers, so that visitors wait.
+_SILENT = """
+import socket
+listener = socket.create_server(("", 80))
+print("ready", flush=True)
+held = []
+while True:
+    held.append(listener.accept())
+    print("held", flush=True)
+"""
+
+
 @pytest.mark.parametrize(
-    ("kind", "kill", "words"),
+    ("kind", "kill", "reasons"),
     [
-        (POD, _kill_worker, "the agent ended (exit status 137"),
-        (POD, _kill_guard, "the agent was asked to end"),
-        (POD, _delete_pod, "the agent was asked to end"),
-        (EPHEMERAL, _kill_worker, "the agent ended (exit status 137"),
-        (EPHEMERAL, _kill_guard, "the agent was asked to end"),
+        (POD, _kill_worker, _KILLED),
+        (POD, _kill_guard, f"{_KILLED}|{_ASKED}"),  # The worker ends in order, if its container leaves it the time.
+        (POD, _delete_pod, _ASKED),
+        (EPHEMERAL, _kill_worker, _KILLED),
+        (EPHEMERAL, _kill_guard, f"{_KILLED}|{_ASKED}"),
     ],
     ids=["agent-pod-worker", "agent-pod-guard", "agent-pod-deleted", "ephemeral-worker", "ephemeral-guard"],
 )
-def test_the_agent_is_killed(kind: str, kill: Callable[[Tool], None], words: str, tool: Tool, visitor_pod: Pod) -> None:
-    """One line that says why, the program is ended, the port is the pod's own again at once."""
+def test_the_agent_is_killed(kind: str, kill: Callable[[Tool], None], reasons: str, tool: Tool, visitor_pod: Pod) -> None:
+    """One line that says why, the program is ended, visitors are told, the port is the pod's own again at once."""
     if kill is not _delete_pod and not tool.cluster.is_ours:
         pytest.skip("the agent's processes can be found on a node of our own only")
     tool.kind = kind
-    with tool.running(build.go_program("server"), ":80") as run:
-        run.await_text("ready 80\n")
+    url = f"http://{tool.pod.ip}/"
+    with tool.running(os.path.realpath(sys.executable), "-ISc", _SILENT) as run, ThreadPoolExecutor() as threads:
+        run.await_text("ready\n")
+        waiting = threads.submit(tool.cluster.exec, visitor_pod, ["wget", "-qO-", url], timeout_s=_SOON_S)
+        run.await_text("held\n")
         kill(tool)
         began = time.monotonic()
         ended = run.end(_SOON_S)
         taken = time.monotonic() - began
+        with pytest.raises(KubectlError, match="exit code 1"):
+            waiting.result()
     assert ended.status == EXIT_OWN_FAILURE, ended
     lines = [line for line in ended.err.splitlines() if line.endswith("; ending the program")]
     assert len(lines) == 1, ended
-    assert words in lines[0], ended
-    url = f"http://{tool.pod.ip}/"
+    assert re.search(reasons, lines[0]), ended
     own = f"pod:{tool.pod.name}\n"
     poll("the pod's own answer", lambda: tool.cluster.exec(visitor_pod, ["wget", "-qO-", url]) == own or None, 5)
     print(f"ended after {taken:.1f} s: {lines[0]}")

@@ -10,7 +10,6 @@ from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.files.quick import CHECKS
 from mirrord_trace.syscalls.files.rows import HANDLERS
 from mirrord_trace.syscalls.objects import RemoteFile
-
 from script import STAT, FakePolicy, FakeTask, key_of, memfd, session
 
 PATH, EMPTY, NOWHERE = 0x1000, 0x2000, 0x9000
@@ -22,7 +21,7 @@ WRITE = os.O_WRONLY | os.O_CREAT
 
 def _call(name: str, context: Context, task: FakeTask, address: int, flags: int = READ) -> tuple[bool, object]:
     """What the check says, and how the handler ends or what it does first."""
-    args: Args = (address, flags, 0, 0, 0, 0) if name in FIRST else (2**64 - 100, address, flags, 0x1000, 0, 0)
+    args: Args = (address, flags, 100, 0, 0, 0) if name in FIRST else (2**64 - 100, address, flags, 0x1000, 100, 0)
     said = CHECKS[name](context, task, args)
     try:
         return said, next(HANDLERS[name](context, task, args))
