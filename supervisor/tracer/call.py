@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from ...syscalls.actions import Answer, Handling, Outcome, Scratch
+from ...syscalls.actions import Answer, Handling, Outcome, Scratch, SyscallError
 from ...syscalls.context import Args
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class ActiveCall:
 
 
 class Engine(Protocol):
-    """What the driver offers to those who make the tracee do something in a call's place (give.py, filters.py)."""
+    """What the driver offers to those who make the tracee do something in a call's place (give.py, scratch.py, filters.py)."""
 
     def run(self, tracee: Tracee, call: ActiveCall, name: str, args: Replaced, at_exit: Callable[[int], None]) -> None:
         """At ENTRY: let the kernel run the call `name` with these arguments; `at_exit` gets its result, at EXIT."""
@@ -98,8 +98,8 @@ class Engine(Protocol):
         """Hand an outcome to the handler and carry out what it does next."""
         ...
 
-    def place(self, tracee: Tracee, call: ActiveCall, scratch: Scratch, go_on: Callable[[], None]) -> int | None:
-        """At ENTRY: address of these bytes in the tracee; None if `go_on` comes later, or the call has failed."""
+    def fail(self, tracee: Tracee, call: ActiveCall, error: SyscallError) -> None:
+        """At ENTRY or EXIT: end the call with this errno; the handler is not asked."""
         ...
 
     def release(self, tracee: Tracee, call: ActiveCall) -> None:

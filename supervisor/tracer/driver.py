@@ -42,11 +42,9 @@ from .call import RESTARTS, ActiveCall, Phase, Replaced
 from .filters import install_later
 from .give import give
 from .ptrace import call_at_stop, cont
-from .space import REGION_BYTES, SLOT_BYTES
+from .scratch import place
 from .tracee import Tracee
 
-_PROT_READ_WRITE = 3
-_MAP_PRIVATE_ANONYMOUS = 0x22
 _MASK = 0xFFFFFFFFFFFFFFFF
 _FAILED = Decision(Route.REMOTE, Reason.NOT_OURS)
 
@@ -117,7 +115,7 @@ class Driver:
                 self._finish(tracee, ActiveCall(sysno, args, info[2], info[3], found[0], handling), final)
             return True
         except SyscallError as error:
-            self._fail(tracee, ActiveCall(sysno, args, info[2], info[3], found[0], handling), error)
+            self.fail(tracee, ActiveCall(sysno, args, info[2], info[3], found[0], handling), error)
             return True
         tracee.call = call = ActiveCall(sysno, args, info[2], info[3], found[0], handling)
         self._act(tracee, call, action)
@@ -232,7 +230,7 @@ class Driver:
         except StopIteration as stop:
             self._finish(tracee, call, stop.value)
         except SyscallError as error:
-            self._fail(tracee, call, error)
+            self.fail(tracee, call, error)
         else:
             self._act(tracee, call, action)
 
@@ -278,7 +276,8 @@ class Driver:
         if self.observer is not None:
             self.observer(tracee, call, result, decision)
 
-    def _fail(self, tracee: Tracee, call: ActiveCall, error: SyscallError) -> None:
+    def fail(self, tracee: Tracee, call: ActiveCall, error: SyscallError) -> None:
+        """See `Engine.fail`."""
         self._finish(tracee, call, Return(-error.errno, error.decision or _FAILED))
 
     def _answer_call(self, tracee: Tracee, call: ActiveCall, final: Return) -> None:
@@ -338,7 +337,7 @@ class Driver:
         words = list(self._words(tracee, call))
         for position, value in args.items():
             if isinstance(value, Scratch):
-                placed = self.place(tracee, call, value, lambda: self._run(tracee, call, sysno, args, at_exit))
+                placed = place(self, tracee, call, value, lambda: self._run(tracee, call, sysno, args, at_exit))
                 if placed is None:
                     return
                 words[self.arch.argument_index(position)] = placed
@@ -379,40 +378,3 @@ class Driver:
         call.on_return = go_on
         call.words = None
         ptrace.cont(tracee.tid)
-
-    # -- scratch memory ---------------------------------------------------------------------------------------------
-
-    def place(self, tracee: Tracee, call: ActiveCall, scratch: Scratch, go_on: Callable[[], None]) -> int | None:
-        """Put bytes where the tracee can point at them. None: this call goes another way first, or has failed.
-
-        Then either memory is being mapped, and `go_on` is called once the call is made again, or the call has ended.
-        """
-        content = scratch.content
-        if len(content) > SLOT_BYTES:
-            raise InternalError(f"{len(content)} bytes do not fit a scratch slot")
-        slot = tracee.space.take_slot()
-        if slot is None:
-            self._map_region(tracee, call, go_on)
-            return None
-        call.slots.append(slot)
-        for offset, target in scratch.pointers:
-            content = content[:offset] + (slot + target).to_bytes(8, "little") + content[offset + 8 :]
-        try:
-            tracee.space.write(tracee.tid, slot, content)
-        except SyscallError as fault:
-            # The program has unmapped what it did not map, or made itself unreadable (PR_SET_DUMPABLE).
-            self._fail(tracee, call, fault)
-            return None
-        return slot
-
-    def _map_region(self, tracee: Tracee, call: ActiveCall, go_on: Callable[[], None]) -> None:
-        args = {0: 0, 1: REGION_BYTES, 2: _PROT_READ_WRITE, 3: _MAP_PRIVATE_ANONYMOUS, 4: -1, 5: 0}
-
-        def mapped(result: int) -> None:
-            if -4096 < result < 0:
-                self._fail(tracee, call, SyscallError(errno.ENOMEM))
-                return
-            tracee.space.add_region(result & _MASK)
-            self.rewind(tracee, call, go_on)
-
-        self.run(tracee, call, "mmap", args, mapped)

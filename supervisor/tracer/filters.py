@@ -11,6 +11,7 @@ from .arch import Arch
 from .arch.x86_64 import X32_BIT
 from .call import ActiveCall, Engine, Replaced
 from .filter import SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_SET_MODE_FILTER, NonZero, OneOf, Rule, Test, program
+from .scratch import place
 from .tracee import Tracee
 
 
@@ -51,7 +52,7 @@ def install_later(
         engine.step(tracee, call, 0)
         return
     code = build(missing)
-    slot = engine.place(tracee, call, Scratch(code), lambda: install_later(engine, tracee, call, names, build))
+    slot = place(engine, tracee, call, Scratch(code), lambda: install_later(engine, tracee, call, names, build))
     if slot is None:
         return
     header = (len(code) // 8).to_bytes(8, "little") + slot.to_bytes(8, "little")

@@ -43,14 +43,22 @@ def _give_copy(engine: Engine, tracee: Tracee, call: ActiveCall, action: GiveFil
     flags = _MFD_CLOEXEC if action.flags & os.O_CLOEXEC else 0
 
     def created(result: int) -> None:
-        key = (0, 0)
         try:
-            if result >= 0:
-                key = copy_into_memfd(tracee, result, action.fd)
+            key = copy_into_memfd(tracee, result, action.fd) if result >= 0 else (0, 0)
         except (OSError, SyscallError) as error:
-            result = -(error.errno or errno.EIO)
+            number = errno.EACCES if error.errno == errno.EISDIR else error.errno or errno.EIO
+            engine.rewind(tracee, call, lambda: take_back(result, number))
+            return
         engine.release(tracee, call)
         engine.step(tracee, call, Given(result, key))
+
+    def take_back(fd: int, number: int) -> None:
+        # The tracee has a descriptor that holds nothing, or half of the file.
+        def closed(_: int) -> None:
+            engine.release(tracee, call)
+            engine.step(tracee, call, Given(-number, (0, 0)))
+
+        engine.run(tracee, call, "close", {0: fd}, closed)
 
     engine.run(tracee, call, "memfd_create", {0: Scratch(b"pod file\0"), 1: flags}, created)
 

@@ -70,6 +70,8 @@ def give(context: Context, fd: int, flags: int, remote: RemoteObject, decision: 
         if given.result >= 0:
             context.objects.add(given.key, remote, pin)
             pin = -1
+        else:
+            raise SyscallError(-given.result, decision)
     finally:
         if pin >= 0:
             os.close(pin)

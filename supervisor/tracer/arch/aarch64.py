@@ -17,6 +17,7 @@ _SYSCALL_INSTRUCTION_BYTES = 4
 AUDIT_ARCH = 0xC00000B7
 
 NUMBERS: dict[str, int] = {
+    "close": 57,
     "fchdir": 50,
     "getxattr": 8, "lgetxattr": 9, "listxattr": 11, "llistxattr": 12,
     "faccessat": 48, "openat": 56, "getdents64": 61, "readlinkat": 78, "newfstatat": 79, "fstat": 80, "uname": 160,

@@ -19,6 +19,7 @@ AUDIT_ARCH_I386 = 0x40000003
 X32_BIT = 0x40000000
 
 NUMBERS: dict[str, int] = {
+    "close": 3,
     "fchdir": 81,
     "open": 2, "stat": 4, "fstat": 5, "lstat": 6, "mmap": 9, "access": 21, "socket": 41, "connect": 42, "accept": 43,
     "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "bind": 49, "listen": 50, "getsockname": 51,

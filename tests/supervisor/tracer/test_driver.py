@@ -13,7 +13,6 @@ import pytest
 from mirrord_trace.agent.wire.messages import Done, Failed, GetPod
 from mirrord_trace.supervisor.errors import InternalError
 from mirrord_trace.supervisor.tracer.call import ActiveCall, Phase
-from mirrord_trace.supervisor.tracer.space import REGION_BYTES, SLOT_BYTES
 from mirrord_trace.supervisor.tracer.tracee import Tracee
 from mirrord_trace.syscalls.actions import (
     Answer,
@@ -153,43 +152,6 @@ def test_another_call_can_be_run_in_the_calls_place() -> None:
     run_sysno = ARCH.syscall_numbers["mmap"]
     done = supervise("a = call(); say(ctypes.memset(a, 7, 4096) == a and a % 4096 == 0)", {CALL: handler})
     assert done.lines() == ["True"]
-
-
-@apart
-def test_scratch_is_mapped_once_a_process_and_its_slots_are_used_again() -> None:
-    count = 3 * REGION_BYTES // SLOT_BYTES
-
-    def handler(context: Context, task: Task, args: Args) -> Handling:
-        result = yield from run({0: Scratch(b"/nowhere\0"), 1: Scratch(b"user.x\0" * 60)})
-        return Return(result, DECISION)
-
-    spaces: list[int] = []
-
-    def watch(run: Supervised) -> None:
-        run.driver.observer = lambda tracee, call, result, decision: spaces.append(len(tracee.space.regions))
-
-    program = f"""
-for number in range({count}): assert call() == -errno.ENOENT
-if os.fork() == 0:
-    assert call() == -errno.ENOENT
-    os._exit(3)
-say(os.waitstatus_to_exitcode(os.wait()[1]))
-"""
-    done = supervise(program, {CALL: handler}, prepare=watch)
-    assert done.lines() == ["3"]
-    assert set(spaces) == {1}
-    assert len(spaces) == count + 1
-
-
-@apart
-def test_pointers_inside_scratch_become_addresses_of_the_tracee() -> None:
-    def handler(context: Context, task: Task, args: Args) -> Handling:
-        # writev(2) by way of the call: struct iovec {base, 5}, then the bytes.
-        scratch = Scratch(bytes(8) + (5).to_bytes(8, "little") + b"hello", ((0, 16),))
-        yield Run({0: 1, 1: scratch, 2: 1}, 20 if os.uname().machine == "x86_64" else 66)
-        return Keep(DECISION)
-
-    assert supervise("say(call())", {CALL: handler}).output == "hello5\n"
 
 
 _UNAME = ARCH.syscall_numbers["uname"]
@@ -431,52 +393,36 @@ def test_the_observer_sees_the_result_of_a_call_that_is_only_let_through() -> No
 
 
 @apart
-def test_too_much_scratch_and_a_run_after_the_call_are_bugs_of_ours() -> None:
-    def too_much(context: Context, task: Task, args: Args) -> Handling:
-        yield Run({0: Scratch(bytes(SLOT_BYTES + 1))})
-        return Keep(LOCAL)
-
+def test_a_run_after_the_call_is_a_bug_of_ours() -> None:
     def twice(context: Context, task: Task, args: Args) -> Handling:
         yield Run({})
         yield Run({})
         return Keep(LOCAL)
 
-    for handler in (too_much, twice):
-        with pytest.raises(InternalError):
-            supervise("call(0)", {CALL: handler})
+    with pytest.raises(InternalError):
+        supervise("call(0)", {CALL: twice})
 
 
 @apart
-def test_scratch_that_the_program_unmapped_is_an_errno_not_our_end() -> None:
+def test_a_quick_check_lets_a_call_through_unless_somebody_watches() -> None:
+    seen: list[int] = []
+
+    def check(context: Context, task: Task, args: Args) -> bool:
+        return args[3] != 1
+
     def handler(context: Context, task: Task, args: Args) -> Handling:
-        result = yield from run({0: Scratch(b"/nowhere\0"), 1: Scratch(b"user.x\0")})
-        return Return(result, DECISION)
+        yield from ()
+        seen.append(args[3])
+        return Return(7, DECISION)
 
-    program = f"""
-say(call())
-for line in open('/proc/self/maps'):
-    low, high = (int(end, 16) for end in line.split()[0].split('-'))
-    if high - low == {REGION_BYTES} and len(line.split()) == 5: libc.munmap(ctypes.c_void_p(low), high - low)
-say(call())
-"""
-    done = supervise(program, {CALL: handler})
-    assert done.lines() in ([str(-errno.ENOENT), str(-errno.EFAULT)], [str(-errno.ENOENT), str(-errno.ENOENT)])
+    def quick(run: Supervised) -> None:
+        run.driver._quick[ARCH.syscall_numbers[CALL]] = check
 
+    def watched(run: Supervised) -> None:
+        quick(run)
+        run.driver.observer = lambda tracee, call, result, decision: None
 
-@apart
-def test_a_tracee_whose_own_filter_forbids_mmap_gets_enomem() -> None:
-    def handler(context: Context, task: Task, args: Args) -> Handling:
-        result = yield from run({0: Scratch(b"/nowhere\0")})
-        return Return(result, DECISION)
-
-    number = ARCH.syscall_numbers["mmap"]
-    program = f"""
-import struct
-program = ((0x20, 0, 0, 0), (0x15, 0, 1, {number}), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000))
-code = b''.join(struct.pack('<HBBI', *instruction) for instruction in program)
-buffer = ctypes.create_string_buffer(code, len(code))
-libc.prctl(38, 1, 0, 0, 0)
-assert libc.prctl(22, 2, ctypes.create_string_buffer(struct.pack('<H6xQ', 4, ctypes.addressof(buffer)), 16)) == 0
-say(call(0))
-"""
-    assert supervise(program, {CALL: handler}).lines() == [str(-errno.ENOMEM)]
+    program = "say(call(), call(0, 0, 0, 1))"
+    assert supervise(program, {CALL: handler}, prepare=quick).lines() == [f"{-errno.EFAULT} 7"]
+    assert seen == [1]
+    assert supervise(program, {CALL: handler}, prepare=watched).lines() == ["7 7"]

@@ -55,7 +55,7 @@ def test_a_small_file_costs_one_round_trip() -> None:
 def test_open_and_openat_are_the_same(handler: Callable[..., Any], args: tuple[int, ...]) -> None:
     script = Script(handler, args, memory={PATH: b"/data/x\0"}, context=session(remote=[b"/data/x"]))
     script.asks(request(b"/data/x")).replies(Opened(STAT, b"", False), memfd()).gives(b"", os.O_APPEND)
-    script.given(-errno.EMFILE).keeps()
+    script.given(-errno.EMFILE).raises(errno.EMFILE)
     assert not script.context.objects
 
 
@@ -128,7 +128,7 @@ def test_a_directory_opened_without_saying_so() -> None:
 def test_no_descriptor_is_left_of_a_directory_that_was_refused() -> None:
     before = open_fds()
     script = opening(b"/data").asks(request(b"/data")).replies(LISTING, memfd())
-    script.gives_directory(0).given(-errno.EMFILE).keeps()
+    script.gives_directory(0).given(-errno.EMFILE).raises(errno.EMFILE)
     assert open_fds() == before
     assert not script.context.objects
 
