@@ -20,7 +20,7 @@ from .arch import Arch
 from .doorbell import Doorbell
 from .driver import Driver
 from .launch import Launched
-from .own_signals import stop_like
+from .own_signals import continues, stop_like
 from .stops import (
     SECCOMP_STATUS,
     Ended,
@@ -55,6 +55,7 @@ class Loop:
         self._program = program
         self._posted: deque[Post] = deque()
         self._started: bool = False
+        self._is_stopped = False
         self._foreign: set[int] = set()
 
     def post(self, work: Post) -> None:
@@ -69,10 +70,16 @@ class Loop:
                 os.kill(tgid, number)
 
     def pass_on(self, number: int) -> None:
-        """Send a signal to the first process, or, once that has ended, to what it left behind."""
-        if self._launched.pid in self._tree.tracees:
+        """Send a signal to the first process, or, once that has ended, to what it left behind.
+
+        SIGCONT only if the process is still stopped: the shell's goes to all of its job, and a second one could undo the
+        next stop.
+        """
+        root = self._launched.pid
+        if root in self._tree.tracees:
             # Not reaped yet, so its number is still its own.
-            os.kill(self._launched.pid, number)
+            if number != signal.SIGCONT or (self._is_stopped and not continues(root)):
+                os.kill(root, number)
         else:
             self.kill_all(number)
 
@@ -130,12 +137,15 @@ class Loop:
             ptrace.cont(tid)
             self._adopt()
         else:  # TrapStop; a SeccompStop only before the program has been executed
+            if tid == self._launched.pid:
+                self._is_stopped = False
             ptrace.cont(tid)
 
     def _group_stop(self, tracee: Tracee, stop: GroupStop) -> None:
         ptrace.listen(tracee.tid)
         if tracee.tid != self._launched.pid:
             return
+        self._is_stopped = True
         # The shell waits for us, not for the program: to it, we stop when the first process stops. But somebody has to
         # serve the others of the tree, one of which may be about to continue it; a stop from the terminal is theirs, too.
         if stop.signal != signal.SIGSTOP or all(other.tgid == tracee.tgid for other in self._tree.tracees.values()):

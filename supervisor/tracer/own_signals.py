@@ -84,14 +84,16 @@ def stop_like(program: int) -> None:
 def _continue_with(program: int, tool: int) -> None:
     # SIGCONT stays pending for a program whose tracer does not run.
     while os.getppid() == tool:
-        if _pending(program) & 1 << signal.SIGCONT - 1:
+        if continues(program):
             os.kill(tool, signal.SIGCONT)
         time.sleep(_WATCH_S)
 
 
-def _pending(pid: int) -> int:
+def continues(pid: int) -> bool:
+    """Whether SIGCONT has been sent to a stopped process whose tracer has not let it take that yet."""
     try:
         with open(f"/proc/{pid}/status", "rb") as status:
-            return sum(int(line.split()[1], 16) for line in status if line.startswith(b"ShdPnd:"))
+            pending = [int(line.split()[1], 16) for line in status if line.startswith(b"ShdPnd:")]
     except OSError:
-        return 0
+        return False
+    return any(mask >> signal.SIGCONT - 1 & 1 for mask in pending)

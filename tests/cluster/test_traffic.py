@@ -214,7 +214,9 @@ def test_the_lease_ends_what_nobody_can_end(
             else:
                 _assert_only_an_ended_pod_is_left(used)
     finally:
-        for used in tools.values():
+        for kind, used in tools.items():
+            for name in used.agents() if kind != EPHEMERAL else ():
+                cluster.kubectl("delete", "pod", name, "-n", "default", "--wait=false", "--ignore-not-found")
             cluster.delete(used.pod)
 
 

@@ -236,6 +236,27 @@ os.kill(pid, 0); os.kill(pid, 9); os.wait(); say(taken)
 
 
 @apart
+@pytest.mark.parametrize("by", ["tool", "both"])
+def test_a_continued_tool_continues_its_program_once(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[Supervised] = []
+
+    def stop_like(program: int) -> None:
+        if by == "both":
+            os.kill(program, signal.SIGCONT)
+        runs[0].loop.pass_on(signal.SIGCONT)
+        runs[0].loop.post(lambda: runs[0].loop.pass_on(signal.SIGCONT))
+
+    monkeypatch.setattr(module, "stop_like", stop_like)
+    program = """
+taken = []
+signal.signal(signal.SIGCONT, lambda *_: taken.append(1))
+for _ in range(20): os.kill(os.getpid(), signal.SIGSTOP)
+say(len(taken))
+"""
+    assert _run(program, runs.append).lines() == ["20"]
+
+
+@apart
 def test_a_few_descriptors_are_enough_for_it() -> None:
     program = """
 import resource
