@@ -157,9 +157,11 @@ def test_a_port_is_stolen_once(tool: Tool, visitor_pod: Pod) -> None:
     config = tool.folder / "mirrord.json"
     config.write_text('{"feature": {"network": {"incoming": {"port_mapping": [[8081, 80]]}}}}')
     with _serving(tool) as run:
-        mapped = tool.run(build.go_program("server"), ":80")
-        assert mapped.status == 1, mapped  # Port 80 of this machine has its owner, too.
+        # Another port of this machine, for the same one of the pod.
+        mapped = tool.run(build.go_program("server"), "127.0.0.1:8081", options=["-f", config])
+        assert mapped.status == 1, mapped
         assert "address already in use" in mapped.err
+        assert "pod port 80 is already taken over by another session" in mapped.err
         assert _ask(tool.cluster, visitor_pod, tool.pod.ip) == _local(visitor_pod.ip)
         run.process.send_signal(signal.SIGTERM)
         assert run.end().status == 0
