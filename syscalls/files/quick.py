@@ -18,24 +18,16 @@ Check = Callable[[Context, Task, Args], bool]
 """True: let the kernel run it."""
 
 
-def openat(context: Context, task: Task, args: Args) -> bool:
-    """openat(2) of a known path."""
-    try:
-        path = task.read_string(args[1])
-    except SyscallError:
-        return False
-    flags = args[2]
-    return path in (context.local_writes if flags & WRITING and not flags & O_PATH else context.local_reads)
+def _opens(path_argument: int, flags_argument: int) -> Check:
+    def check(context: Context, task: Task, args: Args) -> bool:
+        try:
+            path = task.read_string(args[path_argument])
+        except SyscallError:
+            return False
+        flags = args[flags_argument]
+        return path in (context.local_writes if flags & WRITING and not flags & O_PATH else context.local_reads)
 
-
-def open_(context: Context, task: Task, args: Args) -> bool:
-    """open(2) of a known path."""
-    try:
-        path = task.read_string(args[0])
-    except SyscallError:
-        return False
-    flags = args[1]
-    return path in (context.local_writes if flags & WRITING and not flags & O_PATH else context.local_reads)
+    return check
 
 
 def first_argument(context: Context, task: Task, args: Args) -> bool:
@@ -61,8 +53,8 @@ def descriptor(context: Context, task: Task, args: Args) -> bool:
 
 
 CHECKS: dict[str, Check] = {
-    "open": open_,
-    "openat": openat,
+    "open": _opens(0, 1),
+    "openat": _opens(1, 2),
     "stat": first_argument,
     "lstat": first_argument,
     "readlink": first_argument,

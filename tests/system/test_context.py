@@ -96,3 +96,13 @@ def test_statistics(runner: Runner, tmp_path: Path) -> None:
 def test_a_pod_of_its_own(runner: Runner) -> None:
     done = runner.native(*tool(), "-t", "demo", "--", "cat", "/etc/hostname", MIRRORD_TRACE_DEMO_PID="")
     assert (done.status, done.out) == (0, f"{rootfs.HOSTNAME}\n"), done
+
+
+def test_a_running_process(runner: Runner) -> None:
+    """`pid/N`: its namespaces, its root directory and its environment."""
+    words = 'hostname; echo "$DEMO_GREETING"; cat /app/config.json; curl -s http://greeter.demo.svc.cluster.local/'
+    done = runner.native(*tool(), "-t", f"pid/{runner.pod.pid}", "--", "sh", "-c", words)
+    assert done.status == 0, done
+    assert done.out.splitlines()[0] == rootfs.HOSTNAME
+    for expected in ("hello from the pod", "I am a file of the pod", "hello from the greeter"):
+        assert expected in done.out
