@@ -230,9 +230,9 @@ def test_probe_waits_for_the_loaders_answer(fake_api: FakeApi, access: Access) -
     assert not made.probe(5)
     assert made.probe(5)
     transport = made.open()
-    assert fake_api.forward_count == 3
     send(transport, HELLO)
     assert receive(transport, 8) == b"MTBOOT1\n"
+    assert fake_api.forward_count == 3
     transport.close()
     made.close()
     assert made.last_words() == "the end"
