@@ -49,8 +49,10 @@ class OwnSignals:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; returns at its next tick."""
+        """End the thread: a signal of our own wakes it."""
         self._ended = True
+        if self._thread.ident is not None and self._thread.is_alive():
+            signal.pthread_kill(self._thread.ident, signal.SIGWINCH)
         self._thread.join()
 
     def _take(self) -> None:
