@@ -83,7 +83,8 @@ os.execv('/bin/cat', ['cat', '/proc/self/status'])
     assert int(status["SigBlk"], 16) == 1 << signal.SIGUSR2 - 1
     # Python, which runs in between, ignores SIGPIPE and SIGXFSZ for itself.
     expected = {signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ}
-    assert int(status["SigIgn"], 16) == sum(1 << number - 1 for number in expected)
+    of_libc = 0b11 << 31  # 32 and 33, which Python can neither see nor set; whoever runs the tests may ignore them
+    assert int(status["SigIgn"], 16) & ~of_libc == sum(1 << number - 1 for number in expected)
 
 
 @apart
