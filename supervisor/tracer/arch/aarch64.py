@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 from .. import ptrace
+from .base import WordRegisters
 
 _WORDS = struct.Struct("<34Q")
 _MASK = 0xFFFFFFFFFFFFFFFF
@@ -28,18 +29,14 @@ NUMBERS: dict[str, int] = {
 }  # fmt: skip
 
 
-class AArch64:
+class AArch64(WordRegisters):
     """aarch64, unverified on real hardware."""
 
     name = "aarch64"
     audit = AUDIT_ARCH
     syscall_numbers = NUMBERS
-
-    def registers(self, tid: int) -> list[int]:
-        return list(_WORDS.unpack(ptrace.get_register_set(tid, _WORDS.size)))
-
-    def set_registers(self, tid: int, words: list[int]) -> None:
-        ptrace.set_register_set(tid, _WORDS.pack(*words))
+    layout = _WORDS
+    result_at = X0
 
     def argument_index(self, position: int) -> int:
         return X0 + position
@@ -72,10 +69,6 @@ class AArch64:
 
     def sysno(self, words: list[int]) -> int:
         return words[X8]
-
-    def result(self, words: list[int]) -> int:
-        value = words[X0]
-        return value - (1 << 64) if value >> 63 else value
 
     def skip_and_rewind(self, tid: int, words: list[int], sysno: int) -> None:
         self.set_registers(tid, self.rewound(words, sysno))

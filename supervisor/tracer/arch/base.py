@@ -6,7 +6,10 @@ tested against recorded register sets on any machine.
 
 from __future__ import annotations
 
+import struct
 from typing import Protocol
+
+from .. import ptrace
 
 
 class Arch(Protocol):
@@ -61,3 +64,24 @@ class Arch(Protocol):
     def skip_and_rewind(self, tid: int, words: list[int], sysno: int) -> None:
         """At a seccomp stop: skip the call and have the tracee make it again after pending signals."""
         ...
+
+
+class WordRegisters:
+    """The part of `Arch` that differs between machines only in how many words there are and where the result is."""
+
+    layout: struct.Struct
+    """All words of NT_PRSTATUS."""
+    result_at: int
+
+    def registers(self, tid: int) -> list[int]:
+        """See `Arch.registers`."""
+        return list(self.layout.unpack(ptrace.get_register_set(tid, self.layout.size)))
+
+    def set_registers(self, tid: int, words: list[int]) -> None:
+        """See `Arch.set_registers`."""
+        ptrace.set_register_set(tid, self.layout.pack(*words))
+
+    def result(self, words: list[int]) -> int:
+        """See `Arch.result`."""
+        value = words[self.result_at]
+        return value - (1 << 64) if value >> 63 else value

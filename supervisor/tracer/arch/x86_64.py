@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from .. import ptrace
+from .base import WordRegisters
 
 _WORDS = struct.Struct("<27Q")
 _MASK = 0xFFFFFFFFFFFFFFFF
@@ -31,18 +32,14 @@ NUMBERS: dict[str, int] = {
 }  # fmt: skip
 
 
-class X8664:
+class X8664(WordRegisters):
     """x86-64, measured and tested."""
 
     name = "x86_64"
     audit = AUDIT_ARCH
     syscall_numbers = NUMBERS
-
-    def registers(self, tid: int) -> list[int]:
-        return list(_WORDS.unpack(ptrace.get_register_set(tid, _WORDS.size)))
-
-    def set_registers(self, tid: int, words: list[int]) -> None:
-        ptrace.set_register_set(tid, _WORDS.pack(*words))
+    layout = _WORDS
+    result_at = RAX
 
     def argument_index(self, position: int) -> int:
         return _ARGUMENTS[position]
@@ -78,10 +75,6 @@ class X8664:
 
     def sysno(self, words: list[int]) -> int:
         return words[ORIG_RAX]
-
-    def result(self, words: list[int]) -> int:
-        value = words[RAX]
-        return value - (1 << 64) if value >> 63 else value
 
     def skip_and_rewind(self, tid: int, words: list[int], sysno: int) -> None:
         self.set_registers(tid, self.rewound(words, sysno))
