@@ -21,7 +21,7 @@ from . import redirect
 from .net import Reply, from_socket_address
 from .pump.loop import READ, Loop
 from .pump.session import Session
-from .wire.messages import Address, Done, Failed, Incoming, Message, Steal, Unsteal
+from .wire.messages import Address, Done, Failed, Incoming, Message, Subscribe, Unsubscribe
 from .workers import Workers
 
 _SO_ORIGINAL_DST = 80
@@ -38,7 +38,7 @@ OpenRedirect = Callable[[str, int], redirect.Redirect]
 
 
 class IncomingTcp:
-    """Answers `Steal` and `Unsteal`, and sends `Incoming`.
+    """Answers `Subscribe` and `Unsubscribe`, and sends `Incoming`.
 
     `name` is the agent's (redirect.new_name). `on_rules` is called before the first rule is made: from then on somebody
     has to clean up after us.
@@ -67,7 +67,7 @@ class IncomingTcp:
         self._claims: Dict[int, socket.socket] = {}
         self._closed = False
 
-    def steal(self, request: Steal, reply: Reply) -> None:
+    def subscribe(self, request: Subscribe, reply: Reply) -> None:
         """From now on new connections to the port are ours. EADDRINUSE: another session has it; EPERM: no right to."""
         try:
             self._listen()
@@ -76,7 +76,7 @@ class IncomingTcp:
             return
         self._rules_thread.submit(lambda: self._change(lambda: self._take(request.port), reply))
 
-    def unsteal(self, request: Unsteal, reply: Reply) -> None:
+    def unsubscribe(self, request: Unsubscribe, reply: Reply) -> None:
         """The port is the pod's again at once. Connections that we accepted, or that wait to be accepted, stay ours."""
         self._rules_thread.submit(lambda: self._change(lambda: self._give_back(request.port), reply))
 

@@ -1,4 +1,4 @@
-"""TCP connections and datagrams out of the pod.
+"""TCP connections out of the pod, and what all sockets of the agent share.
 
 The agent's process is in the pod's network namespace, so these are ordinary sockets. They carry a mark, where the agent may
 set one, that keeps them out of its own redirect of stolen ports: a program that connects to its pod's own port means the
@@ -14,20 +14,14 @@ import struct
 from typing import Callable, Dict, Tuple, Union
 
 from .nft import AGENT_MARK
-from .pump.loop import READ, WRITE, Loop
+from .pump.loop import WRITE, Loop
 from .pump.session import Session
-from .wire.errors import RemoteProtocolError
-from .wire.frames import pack_datagram, unpack_datagram
-from .wire.messages import Address, Connected, ConnectTcp, Failed, Message, OpenUdp, UdpOpened
+from .wire.messages import Address, Connected, ConnectTcp, Failed, Message
 
 Reply = Callable[[Message], None]
 SocketAddress = Union[Tuple[str, int], Tuple[str, int, int, int]]
 
 _FAMILIES = {4: socket.AF_INET, 16: socket.AF_INET6}
-_IPV4, _IPV6 = 4, 6
-_MAX_DATAGRAM = 65536
-# How many datagrams one readiness event may take before others get their turn.
-_DATAGRAMS_AT_A_TIME = 64
 
 
 class OutgoingTcp:
@@ -41,7 +35,7 @@ class OutgoingTcp:
     def connect(self, request: ConnectTcp, reply: Reply) -> None:
         """connect(2): `Connected` when the peer has answered, `Failed` with the errno of the pod's kernel."""
         try:
-            sock = _open(_family(request.peer), socket.SOCK_STREAM)
+            sock = open_socket(_family(request.peer), socket.SOCK_STREAM)
         except OSError as error:
             reply(failed(error))
             return
@@ -79,71 +73,6 @@ class OutgoingTcp:
         self._session.bridge(request.stream, sock)
 
 
-class OutgoingUdp:
-    """Answers `OpenUdp`: one unconnected socket in the pod for each stream."""
-
-    def __init__(self, loop: Loop, session: Session) -> None:
-        self._loop = loop
-        self._session = session
-        self._sockets: Dict[int, socket.socket] = {}
-
-    def open(self, request: OpenUdp, reply: Reply) -> None:
-        """socket(2) SOCK_DGRAM, bound to a port of the pod's choice; lives until the stream ends."""
-        if request.family not in (_IPV4, _IPV6):
-            reply(Failed(errno.EAFNOSUPPORT))
-            return
-        family = socket.AF_INET if request.family == _IPV4 else socket.AF_INET6
-        try:
-            sock = _open(family, socket.SOCK_DGRAM)
-            sock.bind(("", 0))
-        except OSError as error:
-            reply(failed(error))
-            return
-        stream = request.stream
-        self._sockets[stream] = sock
-        reply(UdpOpened(from_socket_address(sock.getsockname())))
-        self._session.datagrams(stream, lambda payload: self._send(stream, payload), lambda *_: self._end(stream))
-        self._loop.watch(sock.fileno(), READ, lambda mask: self._receive(stream))
-
-    def close(self) -> None:
-        """Close all sockets."""
-        for stream in list(self._sockets):
-            self._end(stream)
-
-    # As on a real network, what cannot be sent is lost: UDP gives the sender no promise and no errno that we could carry.
-    def _send(self, stream: int, payload: bytes) -> None:
-        sock = self._sockets.get(stream)
-        if sock is None:
-            return
-        try:
-            peer, datagram = unpack_datagram(payload)
-            sock.sendto(datagram, to_socket_address(peer))
-        except RemoteProtocolError:
-            self._end(stream)
-            self._session.reset(stream, errno.EPROTO)
-        except OSError:
-            pass
-
-    def _receive(self, stream: int) -> None:
-        sock = self._sockets.get(stream)
-        for _ in range(_DATAGRAMS_AT_A_TIME):
-            if sock is None or sock.fileno() < 0:
-                return
-            try:
-                datagram, peer = sock.recvfrom(_MAX_DATAGRAM)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # an ICMP error of an earlier datagram, reported once
-            self._session.send_datagram(stream, pack_datagram(from_socket_address(peer), datagram))
-
-    def _end(self, stream: int) -> None:
-        sock = self._sockets.pop(stream, None)
-        if sock is not None:
-            self._loop.unwatch(sock.fileno())
-            sock.close()
-
-
 def failed(error: OSError) -> Failed:
     """The reply for an OSError."""
     return Failed(error.errno or errno.EIO, "")
@@ -165,7 +94,8 @@ def _family(address: Address) -> socket.AddressFamily:
     return _FAMILIES[len(address.ip)]
 
 
-def _open(family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+def open_socket(family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+    """socket(2), non-blocking, with the agent's mark where the agent may set one."""
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", AGENT_MARK))

@@ -14,13 +14,14 @@ from typing import Any, Callable, Dict, List, Optional, Type, Union
 
 from . import env, files
 from .incoming import IncomingTcp
-from .net import OutgoingTcp, OutgoingUdp, Reply, failed
+from .net import OutgoingTcp, Reply, failed
 from .options import Options
 from .pump.greeting import Greeting, greet
 from .pump.loop import READ, Loop, Timer
 from .pump.session import Session
 from .pump.transport import SocketTransport
 from .target import Target, TargetError
+from .udp import OutgoingUdp
 from .wire.connection import Connection, Role
 from .wire.errors import RemoteProtocolError
 from .wire.handshake import AgentHandshake, HandshakeResult
@@ -36,8 +37,8 @@ from .wire.messages import (
     OpenUdp,
     ReadLink,
     Stat,
-    Steal,
-    Unsteal,
+    Subscribe,
+    Unsubscribe,
 )
 from .workers import Workers
 
@@ -192,8 +193,8 @@ class Service:
             OpenFile: lambda request, reply: self._open_file(target, request, reply),
             ConnectTcp: self._outgoing_tcp.connect,
             OpenUdp: self._outgoing_udp.open,
-            Steal: self._incoming.steal,
-            Unsteal: self._incoming.unsteal,
+            Subscribe: self._incoming.subscribe,
+            Unsubscribe: self._incoming.unsubscribe,
         }
 
     # What may block runs on a thread; its OSError is the reply.

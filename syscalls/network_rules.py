@@ -1,4 +1,4 @@
-"""Which traffic leaves from and arrives at the pod: mirrord's `feature.network`, as pure functions of addresses.
+"""Which traffic leaves from the pod: mirrord's `feature.network.outgoing`, as pure functions of addresses.
 
 An IPv4-mapped IPv6 address (::ffff:a.b.c.d) is the IPv4 address it holds. Linux takes connect(2) to 0.0.0.0 or :: as
 one to loopback, and so do the rules.
@@ -6,7 +6,6 @@ one to loopback, and so do the rules.
 
 from __future__ import annotations
 
-import enum
 import ipaddress
 from collections.abc import Container
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 DNS_PORT = 53
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
-_ANY = (bytes(4), bytes(16))
+ANY_IP = (bytes(4), bytes(16))
 
 
 class FilterError(ValueError):
@@ -112,24 +111,6 @@ class OutgoingConfig:
     only_local: tuple[AddressRule, ...] | None = None
 
 
-class IncomingMode(enum.Enum):
-    """`feature.network.incoming.mode`, as far as it exists."""
-
-    STEAL = "steal"
-    OFF = "off"
-
-
-@dataclass(frozen=True)
-class IncomingConfig:
-    """`feature.network.incoming`. `ports` (None: all) and `ignore_ports` are ports of the program, before mapping."""
-
-    mode: IncomingMode = IncomingMode.STEAL
-    ports: frozenset[int] | None = None
-    ignore_ports: frozenset[int] = frozenset()
-    ignore_localhost: bool = False
-    port_mapping: tuple[tuple[int, int], ...] = ()
-
-
 def plain_ip(ip: bytes) -> bytes:
     """The IPv4 address inside an IPv4-mapped IPv6 one, any other address as it is."""
     return ip[12:] if len(ip) == 16 and ip.startswith(_MAPPED_PREFIX) else ip
@@ -143,7 +124,6 @@ def is_loopback(ip: bytes) -> bool:
 _LOCAL = {reason: Decision(Route.LOCAL, reason) for reason in Reason}
 _OUTGOING = Decision(Route.REMOTE, Reason.OUTGOING)
 _FILTERED_IN = Decision(Route.REMOTE, Reason.OUTGOING_FILTER)
-_INCOMING = Decision(Route.REMOTE, Reason.INCOMING)
 _DNS = Decision(Route.REMOTE, Reason.DNS)
 
 
@@ -156,7 +136,7 @@ def decide_outgoing(
     the pod can reach (or, with dns off, those of this machine's).
     """
     ip = plain_ip(peer.ip)
-    loopback = is_loopback(ip) or ip in _ANY
+    loopback = is_loopback(ip) or ip in ANY_IP
     if loopback and peer.port in own_ports:
         return _LOCAL[Reason.OWN_LISTENER]
     if peer.port == DNS_PORT:
@@ -171,15 +151,3 @@ def decide_outgoing(
     if config.only_local is not None and any(rule.matches(protocol, ip, peer.port) for rule in config.only_local):
         return _LOCAL[Reason.OUTGOING_FILTER]
     return _OUTGOING
-
-
-def decide_incoming(config: IncomingConfig, *, ipv6: bool, port: int, local: Address) -> Decision:
-    """listen(2): whether the pod's traffic for `port`, on which the program listens at `local`, comes to it."""
-    ip = plain_ip(local.ip)
-    if config.mode is IncomingMode.OFF or (len(ip) == 16 and ip not in _ANY and not ipv6):
-        return _LOCAL[Reason.INCOMING_OFF]
-    if config.ignore_localhost and is_loopback(ip):
-        return _LOCAL[Reason.IGNORE_LOCALHOST]
-    if port in config.ignore_ports or (config.ports is not None and port not in config.ports):
-        return _LOCAL[Reason.INCOMING_IGNORED]
-    return _INCOMING

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from ..agent.wire.messages import Address
 from .actions import Decision, Reason, Route
-from .network_rules import IncomingConfig, OutgoingConfig, decide_incoming, decide_outgoing
+from .incoming_rules import IncomingConfig, decide_incoming
+from .network_rules import OutgoingConfig, decide_outgoing
 from .path_rules import FileConfig, PathRules
 
 CACHE_LIMIT = 65536

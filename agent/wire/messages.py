@@ -245,29 +245,106 @@ class UdpOpened(Message):
     local: Address
 
 
+@message(44)
+@dataclass(frozen=True)
+class ConnectUnix(Message):
+    """connect(2) to a unix socket of the pod; `path` as in sun_path (abstract names begin with NUL).
+
+    `kind` is SOCK_STREAM (1), SOCK_DGRAM (2) or SOCK_SEQPACKET (5). On success stream `stream` carries the connection:
+    bytes, or for the other two kinds one message in each DATA frame. Reply: `Done`.
+    """
+
+    stream: int
+    path: bytes
+    kind: int
+
+
+@message(45)
+@dataclass(frozen=True)
+class OpenPing(Message):
+    """icmp(7): socket(2) SOCK_DGRAM for ICMP echo in the pod; `family` is 4 or 6.
+
+    DATA frames as for `OpenUdp`, the port being 0. Reply: `UdpOpened`, the port being the identifier of the echoes.
+    """
+
+    stream: int
+    family: int
+
+
+@message(46)
+@dataclass(frozen=True)
+class DatagramFailed(Message):
+    """Notice, agent to client: the pod's kernel reports `errno` for what was sent to `peer` on a datagram stream.
+
+    Such reports come of ICMP (ECONNREFUSED, EHOSTUNREACH) or of sendto(2) itself (EMSGSIZE, ENETUNREACH).
+    """
+
+    stream: int
+    peer: Address
+    errno: int
+
+
+@message(47)
+@dataclass(frozen=True)
+class AskRoutes(Message):
+    """rtnetlink(7): a request of the RTM_GET kind, whole with its header, for the pod's network. Reply: `RouteReplies`."""
+
+    request: bytes
+
+
+@message(48)
+@dataclass(frozen=True)
+class RouteReplies(Message):
+    """Reply to `AskRoutes`: the kernel's datagrams up to and with its last (NLMSG_DONE, NLMSG_ERROR or a single message)."""
+
+    datagrams: Tuple[bytes, ...]
+
+
 # -- incoming network -----------------------------------------------------------------------------------------------
 
 
-@message(50)
+@message(53)
 @dataclass(frozen=True)
-class Steal(Message):
-    """From now on new TCP connections to this pod port come to the client as `Incoming`. Reply: `Done`."""
+class Subscribe(Message):
+    """From now on new TCP connections to this pod port come to the client, as `Incoming`.
+
+    `mirror`: the pod's container goes on serving it, and the client gets a copy. `rules` is the JSON text described in
+    README.md of this package ("" for none): which requests, how many, TLS. `flush`: reset the connections to the port
+    that the pod's container has now. Reply: `Done`; `Failed` with EADDRINUSE says in its text who holds the port.
+    """
+
+    port: int
+    mirror: bool
+    rules: str
+    flush: bool
+
+
+@message(54)
+@dataclass(frozen=True)
+class Unsubscribe(Message):
+    """The pod's own container alone serves this port again; connections already handed over live on. Reply: `Done`."""
 
     port: int
 
 
-@message(51)
+@message(55)
 @dataclass(frozen=True)
-class Unsteal(Message):
-    """The pod's own container serves this port again; connections already handed over live on. Reply: `Done`."""
+class SubscribeUdp(Message):
+    """From now on datagrams to this pod port come to the client, on stream `stream` (numbered by the client).
+
+    Framed as for `OpenUdp`, both ways. `mirror` as in `Subscribe`: what the client sends is dropped then. The end of
+    the stream gives the port back. Reply: `Done`; `Failed` as for `Subscribe`.
+    """
 
     port: int
+    mirror: bool
+    stream: int
 
 
 @message(52)
 @dataclass(frozen=True)
 class Incoming(Message):
-    """Notice, agent to client: a connection for a stolen port, on stream `stream` (numbered by the agent)."""
+    """Notice, agent to client: a connection for a subscribed port, on stream `stream` (numbered by the agent)."""
 
     stream: int
     port: int

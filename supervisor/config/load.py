@@ -7,14 +7,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...syscalls.network_rules import (
-    AddressRule,
-    FilterError,
-    IncomingConfig,
-    IncomingMode,
-    OutgoingConfig,
-    parse_rule,
-)
 from ...syscalls.path_rules import FileConfig, FsMode, PathRules, PatternError, compile_pattern
 from ...syscalls.policy import PolicyConfig
 from ..environment import EnvConfig
@@ -23,8 +15,10 @@ from ..targets.kubernetes.settings import DEFAULT_IMAGE, AgentSettings, KubeSett
 from . import schema
 from .env_file import parse_env_file
 from .file import read_file
+from .incoming import read_incoming
+from .outgoing import read_outgoing
 from .overlays import Flags, check_exclusive, flag_tree, layered, variable_tree
-from .schema import Listed, Tree, validate
+from .schema import Listed, Tree, default, listed, validate
 from .support import unsupported
 from .target import FORMS, TargetSpec, parse_target
 
@@ -92,11 +86,11 @@ def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: s
     warnings: list[str] = []
     policy = PolicyConfig(
         files=_files(root.feature.fs, machine, warnings),
-        outgoing=_outgoing(root.feature.network.outgoing, warnings),
-        incoming=_incoming(root.feature.network.incoming, warnings),
-        dns=_default(root.feature.network.dns.enabled, True),
-        hostname=_default(root.feature.hostname, True),
-        ipv6=_default(root.feature.network.ipv6, True),
+        outgoing=read_outgoing(root.feature.network.outgoing, warnings),
+        incoming=read_incoming(root.feature.network.incoming, warnings),
+        dns=default(root.feature.network.dns.enabled, True),
+        hostname=default(root.feature.hostname, True),
+        ipv6=default(root.feature.network.ipv6, True),
     )
     return Config(
         target=root.target.path,
@@ -104,7 +98,7 @@ def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: s
             namespace=root.target.namespace,
             context=root.kube_context,
             kubeconfig=None if root.kubeconfig is None else _expand_home(root.kubeconfig, machine.environ),
-            accept_invalid_certificates=_default(root.accept_invalid_certificates, False),
+            accept_invalid_certificates=default(root.accept_invalid_certificates, False),
         ),
         agent=_agent(root.agent, warnings),
         env=_env(root.feature.env, machine),
@@ -116,14 +110,6 @@ def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: s
     )
 
 
-def _default(value: bool | None, default: bool) -> bool:
-    return default if value is None else value
-
-
-def _listed(value: Listed | None) -> tuple[str, ...]:
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
-
-
 def _expand_home(path: str, environ: Mapping[str, str]) -> str:
     home = environ.get("HOME", "")
     return home + path[1:] if home and (path == "~" or path.startswith("~/")) else path
@@ -133,10 +119,10 @@ def _files(fs: schema.Fs, machine: Machine, warnings: list[str]) -> FileConfig:
     mode = FsMode(fs.mode or "read")
     config = FileConfig(
         mode=mode,
-        read_write=_listed(fs.read_write),
-        read_only=_listed(fs.read_only),
-        local=_listed(fs.local),
-        not_found=_listed(fs.not_found),
+        read_write=listed(fs.read_write),
+        read_only=listed(fs.read_only),
+        local=listed(fs.local),
+        not_found=listed(fs.not_found),
         mapping=tuple((fs.mapping or {}).items()),
         home=os.fsencode(machine.environ.get("HOME", "")),
         working_directory=machine.working_directory,
@@ -153,64 +139,6 @@ def _files(fs: schema.Fs, machine: Machine, warnings: list[str]) -> FileConfig:
     if config.read_write and mode is not FsMode.LOCAL:
         warnings.append(f"feature.fs.read_write is not supported yet for writing: {writes}")
     return config
-
-
-def _outgoing(outgoing: schema.Outgoing, warnings: list[str]) -> OutgoingConfig:
-    return OutgoingConfig(
-        tcp=_default(outgoing.tcp, True),
-        udp=_default(outgoing.udp, True),
-        ignore_localhost=_default(outgoing.ignore_localhost, False),
-        only_remote=_rules("remote", outgoing.filter.remote, warnings),
-        only_local=_rules("local", outgoing.filter.local, warnings),
-    )
-
-
-def _rules(side: str, texts: Listed | None, warnings: list[str]) -> tuple[AddressRule, ...] | None:
-    if texts is None:
-        return None
-    key = f"feature.network.outgoing.filter.{side}"
-    try:
-        rules = tuple(parse_rule(text) for text in _listed(texts))
-    except FilterError as error:
-        raise UsageError(f"{key}: {error}", EXIT_USAGE) from None
-    names = ", ".join(rule.name for rule in rules if rule.name)
-    if names:
-        warnings.append(f"{key}: names are not supported yet and match nothing: {names}")
-    return rules
-
-
-def _incoming(incoming: schema.Incoming, warnings: list[str]) -> IncomingConfig:
-    key = "feature.network.incoming"
-    mode = IncomingMode.OFF if incoming.mode in ("mirror", "off") else IncomingMode.STEAL
-    if incoming.mode == "mirror":
-        warnings.append(f"{key}.mode mirror is not supported yet: no traffic of the pod comes here (steal does)")
-    ignored = set(incoming.ignore_ports or ())
-    http_filter = dict(incoming.http_filter or {})
-    ports = http_filter.pop("ports", None)
-    if http_filter and mode is IncomingMode.STEAL:
-        # Never take more of other people's traffic than was asked for.
-        if isinstance(ports, list) and all(isinstance(port, int) for port in ports):
-            ignored.update(ports)
-            what = f"ports {', '.join(map(str, ports))} are not stolen"
-        else:
-            mode, what = IncomingMode.OFF, "no traffic of the pod comes here"
-        warnings.append(f"{key}.http_filter is not supported yet: {what}")
-    return IncomingConfig(
-        mode=mode,
-        ports=None if incoming.ports is None else frozenset(incoming.ports),
-        ignore_ports=frozenset(ignored),
-        ignore_localhost=_default(incoming.ignore_localhost, False),
-        port_mapping=_port_mapping(f"{key}.port_mapping", incoming.port_mapping or []),
-    )
-
-
-def _port_mapping(key: str, pairs: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    for side, what in ((0, "local"), (1, "pod")):
-        ports = [pair[side] for pair in pairs]
-        twice = {port for port in ports if ports.count(port) > 1}
-        if twice:
-            raise UsageError(f"{key}: the {what} port {min(twice)} is given twice", EXIT_USAGE)
-    return tuple((local, pod) for local, pod in pairs)
 
 
 def _env(env: schema.Env, machine: Machine) -> EnvConfig:
@@ -236,7 +164,7 @@ def _env(env: schema.Env, machine: Machine) -> EnvConfig:
 
 # Lists of variable names may also be written as one text with ";" between.
 def _names(value: Listed | None) -> tuple[str, ...]:
-    return tuple(name.strip() for text in _listed(value) for name in text.split(";") if name.strip())
+    return tuple(name.strip() for text in listed(value) for name in text.split(";") if name.strip())
 
 
 def _read_env_file(path: str, machine: Machine) -> tuple[tuple[str, str], ...]:

@@ -335,3 +335,13 @@ def all_keys(keys: type[msgspec.Struct] = Root, above: str = "") -> list[str]:
         if table is not None:
             found += all_keys(table, f"{above}{key}.")
     return found
+
+
+def default(value: bool | None, default: bool) -> bool:
+    """A switch, or what it is where nobody set it."""
+    return default if value is None else value
+
+
+def listed(value: Listed | None) -> tuple[str, ...]:
+    """A list that may also be written as one text."""
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ...agent.pump.loop import WRITE, Loop
 from ...agent.pump.session import Session
-from ...agent.wire.messages import Address, Done, Incoming, Message, Steal, Unsteal
+from ...agent.wire.messages import Address, Done, Incoming, Message, Subscribe, Unsubscribe
 from ...syscalls.requests import Listen
 from .addresses import AddressTable
 from .loopback import family_of, loopback_of, sockaddr
@@ -30,7 +30,7 @@ STEAL_DEADLINE_S = 30.0
 class _Port:
     listeners: dict[int, Address] = field(default_factory=dict)  # inode -> where it listens
     stolen: bool = False
-    waiting: list[Callable[[Message], None]] = field(default_factory=list)  # for the reply to Steal
+    waiting: list[Callable[[Message], None]] = field(default_factory=list)  # for the reply to Subscribe
 
 
 class IncomingTraffic:
@@ -45,7 +45,7 @@ class IncomingTraffic:
         self._connecting: set[socket.socket] = set()
 
     def listen(self, request: Listen, reply: Callable[[Message], None]) -> None:
-        """Steal the port, unless that has been done; `reply` gets Done or the agent's Failed."""
+        """Subscribe the port, unless that has been done; `reply` gets Done or the agent's Failed."""
         port = self._ports.setdefault(request.port, _Port())
         port.listeners[request.inode] = request.local
         self._watch.add(request.inode, request.local.port)
@@ -55,7 +55,9 @@ class IncomingTraffic:
         port.waiting.append(reply)
         if len(port.waiting) == 1:
             number = request.port
-            self._session.request(Steal(number), lambda message: self._on_stolen(number, message), STEAL_DEADLINE_S)
+            self._session.request(
+                Subscribe(number, False, "", False), lambda message: self._on_stolen(number, message), STEAL_DEADLINE_S
+            )
 
     def accept(self, notice: Incoming) -> None:
         """Connect a stolen connection to the tracee's listener; reset it if nobody listens any more."""
@@ -98,7 +100,7 @@ class IncomingTraffic:
             if not isinstance(message, Done):
                 say(f"the agent did not give port {number} back to the pod: {getattr(message, 'text', '') or message}")
 
-        self._session.request(Unsteal(number), on_reply, STEAL_DEADLINE_S)
+        self._session.request(Unsubscribe(number), on_reply, STEAL_DEADLINE_S)
 
     # Try the addresses in turn; the last one's errno goes to the pod.
     def _try(self, notice: Incoming, targets: list[Address]) -> None:

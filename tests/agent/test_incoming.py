@@ -12,7 +12,7 @@ import threading
 
 import pytest
 from mirrord_trace.agent.net import from_socket_address
-from mirrord_trace.agent.wire.messages import Address, Connected, ConnectTcp, Done, Failed, Steal, Unsteal
+from mirrord_trace.agent.wire.messages import Address, Connected, ConnectTcp, Done, Failed, Subscribe, Unsubscribe
 
 LOOPBACKS = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
 
@@ -68,7 +68,7 @@ def test_a_port_is_stolen_and_given_back_while_a_connection_lives_on(pod, start_
     _, client = start_agent(pid=pod.pid)
     with container(pod, family, host) as port:
         assert read_all(call(pod, host, port, family)) == b"the container's own"
-        assert client.ask(Steal(port)) == Done()
+        assert client.ask(Subscribe(port, False, "", False)) == Done()
         caller = call(pod, host, port, family)
         incoming, ours = take(client)
         assert incoming.port == port
@@ -77,7 +77,7 @@ def test_a_port_is_stolen_and_given_back_while_a_connection_lives_on(pod, start_
         caller.sendall(b"to whom?")
         assert client.receive(ours, 8) == b"to whom?"
 
-        assert client.ask(Unsteal(port)) == Done()
+        assert client.ask(Unsubscribe(port)) == Done()
         assert read_all(call(pod, host, port, family)) == b"the container's own"
         ours.sendall(b"still to the client")
         ours.close()
@@ -95,7 +95,7 @@ def peek(sock):
 def test_the_agents_own_connections_reach_the_container(pod, start_agent):
     _, client = start_agent(pid=pod.pid)
     with container(pod) as port:
-        assert client.ask(Steal(port)) == Done()
+        assert client.ask(Subscribe(port, False, "", False)) == Done()
         stream = client.session.new_stream()
         answer = client.ask(ConnectTcp(stream, Address(bytes([127, 0, 0, 1]), port)))
         assert isinstance(answer, Connected)
@@ -108,12 +108,12 @@ def test_the_agents_own_connections_reach_the_container(pod, start_agent):
 def test_stealing_twice_and_giving_back_what_was_not_stolen_are_harmless(pod, start_agent):
     _, client = start_agent(pid=pod.pid)
     with container(pod) as port:
-        assert client.ask(Unsteal(port)) == Done()
-        assert client.ask(Steal(port)) == Done()
-        assert client.ask(Steal(port)) == Done()
-        assert client.ask(Unsteal(port)) == Done()
+        assert client.ask(Unsubscribe(port)) == Done()
+        assert client.ask(Subscribe(port, False, "", False)) == Done()
+        assert client.ask(Subscribe(port, False, "", False)) == Done()
+        assert client.ask(Unsubscribe(port)) == Done()
         assert read_all(call(pod, "127.0.0.1", port)) == b"the container's own"
-        assert client.ask(Steal(port)) == Done()
+        assert client.ask(Subscribe(port, False, "", False)) == Done()
         caller = call(pod, "127.0.0.1", port)
         _, ours = take(client)
         ours.close()
@@ -123,19 +123,19 @@ def test_stealing_twice_and_giving_back_what_was_not_stolen_are_harmless(pod, st
 def test_two_sessions_cannot_steal_one_port(pod, start_agent):
     _, first = start_agent(pid=pod.pid)
     _, second = start_agent(pid=pod.pid)
-    assert first.ask(Steal(8080)) == Done()
-    refused = second.ask(Steal(8080))
+    assert first.ask(Subscribe(8080, False, "", False)) == Done()
+    refused = second.ask(Subscribe(8080, False, "", False))
     assert isinstance(refused, Failed)
     assert refused.errno == errno.EADDRINUSE
     assert "another session" in refused.text
-    assert second.ask(Steal(8081)) == Done()
-    assert first.ask(Unsteal(8080)) == Done()
-    assert second.ask(Steal(8080)) == Done()
+    assert second.ask(Subscribe(8081, False, "", False)) == Done()
+    assert first.ask(Unsubscribe(8080)) == Done()
+    assert second.ask(Subscribe(8080, False, "", False)) == Done()
 
 
 def test_a_connection_to_the_agents_own_listener_is_dropped(pod, start_agent):
     _, client = start_agent(pid=pod.pid)
-    assert client.ask(Steal(8080)) == Done()
+    assert client.ask(Subscribe(8080, False, "", False)) == Done()
     with open(f"/proc/{pod.pid}/net/tcp") as table:
         listening = [line.split()[1] for line in table if " 0A " in line]
     port = int(listening[0].partition(":")[2], 16)
@@ -150,7 +150,7 @@ def test_without_the_right_to_steal_the_remedy_is_told(start_agent):
     if os.geteuid() == 0:
         pytest.skip("root may steal: this needs an ordinary user")
     _, client = start_agent()
-    refused = client.ask(Steal(8080))
+    refused = client.ask(Subscribe(8080, False, "", False))
     assert isinstance(refused, Failed)
     assert refused.errno == errno.EPERM
     assert "CAP_NET_ADMIN" in refused.text
@@ -165,7 +165,7 @@ def test_another_pod_reaches_the_client_under_its_own_address(pod, start_agent, 
     _, client = start_agent(pid=pod.pid)
     with joined as neighbour, container(pod, family, pod_ip) as port:
         assert read_all(neighbour.socket(family, pod_ip, port)) == b"the container's own"
-        assert client.ask(Steal(port)) == Done()
+        assert client.ask(Subscribe(port, False, "", False)) == Done()
         caller = neighbour.socket(family, pod_ip, port)
         incoming, ours = take(client)
         assert incoming.peer == from_socket_address(caller.getsockname())
@@ -174,7 +174,7 @@ def test_another_pod_reaches_the_client_under_its_own_address(pod, start_agent, 
         ours.close()
         client.until(lambda: not client.session.connection.is_open(incoming.stream) or not peek(caller))
         caller.close()
-        assert client.ask(Unsteal(port)) == Done()
+        assert client.ask(Unsubscribe(port)) == Done()
         assert read_all(neighbour.socket(family, pod_ip, port)) == b"the container's own"
 
 

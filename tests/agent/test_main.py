@@ -11,7 +11,7 @@ import signal
 import pytest
 from mirrord_trace.agent.wire.errors import RemoteProtocolError
 from mirrord_trace.agent.wire.handshake import ClientHandshake
-from mirrord_trace.agent.wire.messages import Bye, Done, Failed, GetPod, OpenFile, Pod, Stat, Steal
+from mirrord_trace.agent.wire.messages import Bye, Done, Failed, GetPod, OpenFile, Pod, Stat, Subscribe
 
 
 def wait_for_end(pid_fd):
@@ -21,7 +21,7 @@ def wait_for_end(pid_fd):
 
 def steal(pod, start_agent, where="fd"):
     agent, client = start_agent(where, pid=pod.pid)
-    assert client.ask(Steal(8080)) == Done()
+    assert client.ask(Subscribe(8080, False, "", False)) == Done()
     assert "redirect" in pod.ruleset()
     return agent, client
 
@@ -147,7 +147,7 @@ def test_a_large_file_comes_whole_over_a_transport_that_breaks(start_agent, tmp_
 
 def test_an_agent_ends_when_its_lease_runs_out(pod, start_agent):
     agent, client = start_agent("port", pid=pod.pid, lease_s=1)
-    assert client.ask(Steal(8080)) == Done()
+    assert client.ask(Subscribe(8080, False, "", False)) == Done()
     client.cut()
     assert agent.wait() == 0
     assert pod.ruleset() == ""

@@ -23,7 +23,7 @@ FLAVOURS = {
 }
 I386 = ["gcc", "-m32", "-O1", "-ffreestanding", "-fno-pie", "-fno-stack-protector", "-static", "-no-pie", "-nostdlib"]
 C_PROGRAMS = ("files", "connect", "resolve", "udp", "process", "signals", "pointers", "foreign", "server", "loop")
-GO_PROGRAMS = ("client", "server", "observe", "dials")
+GO_PROGRAMS = ("client", "server", "observe", "dials", "h2pair")
 
 
 class CannotBuild(Exception):

@@ -10,10 +10,7 @@ from mirrord_trace.syscalls.actions import Decision, Reason, Route
 from mirrord_trace.syscalls.network_rules import (
     AddressRule,
     FilterError,
-    IncomingConfig,
-    IncomingMode,
     OutgoingConfig,
-    decide_incoming,
     decide_outgoing,
     is_loopback,
     parse_rule,
@@ -34,10 +31,6 @@ def outgoing(peer: Address, protocol: str = "tcp", *, dns: bool = True, ipv6: bo
         peer=peer,
         own_ports={8080},
     )
-
-
-def incoming(port: int, local: Address, *, ipv6: bool = True, **config: object) -> Decision:
-    return decide_incoming(IncomingConfig(**config), ipv6=ipv6, port=port, local=local)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
@@ -150,32 +143,6 @@ def test_any_entry_is_refused_or_matches_without_failing(text: str, ip: ipaddres
 def test_subnets_match_as_in_ipaddress(base: ipaddress.IPv4Address, length: int, ip: ipaddress.IPv4Address) -> None:
     network = ipaddress.ip_network((base, length), strict=False)
     assert AddressRule(None, network).matches("udp", ip.packed, 1) == (ip in network)
-
-
-def test_incoming_is_stolen() -> None:
-    for ip in ("0.0.0.0", "::", "127.0.0.1", "10.0.0.1", "2001:db8::1"):
-        assert incoming(80, address(ip)) == Decision(Route.REMOTE, Reason.INCOMING)
-
-
-def test_incoming_off() -> None:
-    assert incoming(80, address("::"), mode=IncomingMode.OFF) == Decision(Route.LOCAL, Reason.INCOMING_OFF)
-    assert incoming(80, address("2001:db8::1"), ipv6=False) == Decision(Route.LOCAL, Reason.INCOMING_OFF)
-    assert incoming(80, address("::"), ipv6=False).route is Route.REMOTE
-
-
-def test_incoming_ports() -> None:
-    ignored = Decision(Route.LOCAL, Reason.INCOMING_IGNORED)
-    assert incoming(80, address("::"), ignore_ports=frozenset({80})) == ignored
-    assert incoming(81, address("::"), ignore_ports=frozenset({80})).route is Route.REMOTE
-    assert incoming(80, address("::"), ports=frozenset({81})) == ignored
-    assert incoming(81, address("::"), ports=frozenset({81})).route is Route.REMOTE
-    assert incoming(81, address("::"), ports=frozenset()) == ignored
-
-
-@pytest.mark.parametrize("ip", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
-def test_incoming_on_loopback_can_be_ignored(ip: str) -> None:
-    assert incoming(80, address(ip), ignore_localhost=True) == Decision(Route.LOCAL, Reason.IGNORE_LOCALHOST)
-    assert incoming(80, address("0.0.0.0"), ignore_localhost=True).route is Route.REMOTE
 
 
 def test_addresses() -> None:

@@ -4,7 +4,8 @@ import pytest
 from mirrord_trace.agent.wire.messages import Address
 from mirrord_trace.syscalls import policy as policy_module
 from mirrord_trace.syscalls.actions import Decision, Reason, Route
-from mirrord_trace.syscalls.network_rules import IncomingConfig, OutgoingConfig
+from mirrord_trace.syscalls.incoming_rules import IncomingConfig
+from mirrord_trace.syscalls.network_rules import OutgoingConfig
 from mirrord_trace.syscalls.path_rules import FileConfig, PatternError
 from mirrord_trace.syscalls.policy import Policy, PolicyConfig
 

@@ -68,15 +68,15 @@ class Runner:
 
     def traced(self, *command: Argument, options: Sequence[Argument] = (), **more: str) -> Ran:
         """Traced, in the context of the pod."""
-        return self._run(self._command(command, options), more)
+        return self._run(self.command(*command, options=options), more)
 
     @contextlib.contextmanager
     def serving(self, *command: Argument, options: Sequence[Argument] = ()) -> Iterator[subprocess.Popen[str]]:
         """A traced server that has said it is ready; it ends with the block at the latest."""
         process = subprocess.Popen(
-            self._command(command, options),
+            self.command(*command, options=options),
             cwd=self.folder,
-            env=self._environment({}),
+            env=self.environment_for({}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -101,17 +101,19 @@ class Runner:
                 process.communicate()
                 raise
 
-    def _command(self, command: Sequence[Argument], options: Sequence[Argument]) -> list[Argument]:
+    def command(self, *command: Argument, options: Sequence[Argument] = ()) -> list[Argument]:
+        """The command line that runs `command` traced, in the context of the pod."""
         return [*tool(), "-t", "demo", *options, "--", *command]
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    def environment_for(self, more: dict[str, str]) -> dict[str, str]:
+        """The environment of a run, with the demo pod to share."""
         return {**self.environment, PID_VARIABLE: str(self.pod.pid), **more}
 
     def _run(self, command: Sequence[Argument], more: dict[str, str]) -> Ran:
         done = subprocess.run(
             [str(word) for word in command],
             cwd=self.folder,
-            env=self._environment(more),
+            env=self.environment_for(more),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -29,7 +29,7 @@ from mirrord_trace.agent.wire.messages import (
     OpenedDirectory,
     Pod,
     Stat,
-    Steal,
+    Subscribe,
 )
 
 ADDRESS = Address(b"\x0a\0\0\1", 80)
@@ -101,8 +101,8 @@ def test_any_fields_are_a_message_or_refused(number: int, fields: list) -> None:
         Failed(-1),
         Failed(5000),
         Failed(1, "\ud800"),
-        Steal(65536),
-        Steal(2**64),
+        Subscribe(65536, False, "", False),
+        Subscribe(2**64, False, "", False),
         ConnectTcp(0, ADDRESS),
         ConnectTcp(1, Address(b"\x0a\0\0", 80)),
         ConnectTcp(1, (b"\x0a\0\0\1", 80)),  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ from mirrord_trace.supervisor.config.target import PodSpec
 from mirrord_trace.supervisor.environment import EnvConfig
 from mirrord_trace.supervisor.errors import EXIT_USAGE, UsageError
 from mirrord_trace.supervisor.targets.kubernetes.settings import AgentSettings, KubeSettings
-from mirrord_trace.syscalls.network_rules import IncomingConfig, IncomingMode, OutgoingConfig, parse_rule
+from mirrord_trace.syscalls.incoming_rules import IncomingConfig, IncomingMode
+from mirrord_trace.syscalls.network_rules import OutgoingConfig, parse_rule
 from mirrord_trace.syscalls.path_rules import FileConfig, FsMode
 from mirrord_trace.syscalls.policy import PolicyConfig
 
@@ -136,29 +137,10 @@ def test_everything_that_is_supported(loaded: Loader) -> None:
     assert (config.policy.dns, config.policy.hostname, config.policy.ipv6) == (False, False, False)
 
 
-def test_mirror_never_steals(loaded: Loader) -> None:
-    for config in (
-        loaded({"feature": {"network": {"incoming": "mirror"}}}),
-        loaded(AGENT_TCP_STEAL_TRAFFIC="false"),
-    ):
-        assert config.policy.incoming.mode is IncomingMode.OFF
-        assert config.warnings == (
-            "feature.network.incoming.mode mirror is not supported yet: no traffic of the pod comes here (steal does)",
-        )
-    flags = {"steal": True}
-    stolen = loaded({"feature": {"network": {"incoming": "mirror"}}}, flags)
+def test_a_flag_and_a_variable_decide_about_incoming_traffic(loaded: Loader) -> None:
+    assert loaded(AGENT_TCP_STEAL_TRAFFIC="true").policy.incoming.mode is IncomingMode.STEAL
+    stolen = loaded({"feature": {"network": {"incoming": "off"}}}, {"steal": True})
     assert (stolen.policy.incoming.mode, stolen.warnings) == (IncomingMode.STEAL, ())
-
-
-def test_an_http_filter_never_steals_what_it_would_not(loaded: Loader) -> None:
-    incoming: dict[str, Any] = {"mode": "steal", "http_filter": {"header_filter": "x"}}
-    config = loaded({"feature": {"network": {"incoming": incoming}}})
-    assert config.policy.incoming.mode is IncomingMode.OFF
-    incoming["http_filter"]["ports"] = [80, 8080]
-    config = loaded({"feature": {"network": {"incoming": incoming}}})
-    assert config.policy.incoming == IncomingConfig(ignore_ports=frozenset({80, 8080}))
-    assert config.warnings == ("feature.network.incoming.http_filter is not supported yet: ports 80, 8080 are not stolen",)
-    assert loaded({"feature": {"network": {"incoming": {"http_filter": {"ports": [80]}}}}}).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +148,6 @@ def test_an_http_filter_never_steals_what_it_would_not(loaded: Loader) -> None:
     [
         ({"feature": {"fs": "write"}}, "feature.fs.mode write is not supported yet"),
         ({"feature": {"fs": {"read_write": "x"}}}, "feature.fs.read_write is not supported yet for writing"),
-        ({"feature": {"network": {"outgoing": {"filter": {"remote": ["db:5432"]}}}}}, "names are not supported yet"),
         ({"agent": {"image": "ghcr.io/metalbear-co/mirrord:latest"}}, "is mirrord's agent: python:3-slim is used"),
         ({"agent": {"labels": {"a": "b"}}}, "agent.labels is not supported yet"),
     ],
@@ -188,10 +169,7 @@ def test_warnings(loaded: Loader, tree: dict[str, Any], said: str) -> None:
         ({"feature": {"env": {"include": "a", "exclude": "b"}}}, r"m\.json: feature\.env\.include and .* cannot both"),
         ({"feature": {"env": {"env_file": "none"}}}, "cannot read the env file .*/none: No such file"),
         ({"feature": {"network": {"incoming": {"ports": [], "ignore_ports": []}}}}, "cannot both be set"),
-        ({"feature": {"network": {"incoming": {"port_mapping": [[1, 2], [1, 3]]}}}}, "the local port 1 is given twice"),
-        ({"feature": {"network": {"incoming": {"port_mapping": [[1, 2], [3, 2]]}}}}, "the pod port 2 is given twice"),
         ({"feature": {"network": {"incoming": {"port_mapping": [[1]]}}}}, r"port_mapping\[0\]: Expected `array` of"),
-        ({"feature": {"network": {"outgoing": {"filter": {"local": ["x://y"]}}}}}, "protocol must be tcp, udp or any"),
         ({"agent": {"image_pull_secrets": [{"secret": "x"}]}}, "agent.image_pull_secrets: each entry is"),
         ({"agent": {"startup_timeout": 0}}, "agent.startup_timeout: expected seconds above 0"),
         ({"feature": {"fs": {"mod": "read"}}}, r"m\.json: unknown key feature\.fs\.mod; did you mean feature\.fs\.mode"),

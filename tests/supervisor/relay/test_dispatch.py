@@ -24,7 +24,7 @@ from mirrord_trace.agent.wire.messages import (
     OpenFile,
     OpenUdp,
     ReadLink,
-    Steal,
+    Subscribe,
 )
 from mirrord_trace.supervisor.errors import InternalError
 from mirrord_trace.supervisor.relay.addresses import AddressTable
@@ -83,7 +83,7 @@ def test_ports_are_stolen(relay: Relay) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         local = Address(bytes([127, 0, 0, 1]), sock.getsockname()[1])
         assert relay.answer(Listen(os.fstat(sock.fileno()).st_ino, local, 80)) == (9, Done(), -1)
-    assert Steal(80) in relay.pod.asked
+    assert Subscribe(80, False, "", False) in relay.pod.asked
 
 
 def test_connects(relay: Relay) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mirrord_trace.agent.wire.messages import Address, Done, Failed, Incoming, Message, Steal, Unsteal
+from mirrord_trace.agent.wire.messages import Address, Done, Failed, Incoming, Message, Subscribe, Unsubscribe
 from mirrord_trace.supervisor.relay.addresses import AddressTable
 from mirrord_trace.supervisor.relay.incoming import IncomingTraffic
 from mirrord_trace.supervisor.relay.loopback import packed
@@ -153,23 +153,23 @@ def test_a_second_listener_shares_the_port(relay: Relay) -> None:
             relay.listen(second)
             relay.listen(second)
             assert relay.replies == [Done()] * 3
-            assert relay.asked(Steal) == [Steal(POD_PORT)]
+            assert relay.asked(Subscribe) == [Subscribe(POD_PORT, False, "", False)]
         relay.traffic._watch.check()
         relay.pod.settle()
-        assert relay.asked(Unsteal) == []
+        assert relay.asked(Unsubscribe) == []
         with relay.visit():
             accept(relay, second)[0].close()
     relay.traffic._watch.check()
-    relay.pod.until(lambda: relay.asked(Unsteal))
-    assert relay.asked(Unsteal) == [Unsteal(POD_PORT)]
+    relay.pod.until(lambda: relay.asked(Unsubscribe))
+    assert relay.asked(Unsubscribe) == [Unsubscribe(POD_PORT)]
 
 
 def test_a_port_that_cannot_be_stolen(relay: Relay) -> None:
-    relay.pod.answers[Steal] = lambda message, reply: reply(Failed(errno.EPERM, "no CAP_NET_ADMIN"))
+    relay.pod.answers[Subscribe] = lambda message, reply: reply(Failed(errno.EPERM, "no CAP_NET_ADMIN"))
     with listener() as sock:
         relay.listen(sock)
         assert relay.replies == [Failed(errno.EPERM, "no CAP_NET_ADMIN")]
-        del relay.pod.answers[Steal]
+        del relay.pod.answers[Subscribe]
         relay.replies.clear()
         relay.listen(sock)
         assert relay.replies == [Done()]
@@ -182,9 +182,9 @@ def test_the_port_is_stolen_again_after_it_was_given_back(relay: Relay) -> None:
             relay.listen(sock)
             assert relay.replies == [Done()]
         relay.traffic._watch.check()
-    relay.pod.until(lambda: len(relay.asked(Unsteal)) == 2)
-    kinds = [type(message) for message in relay.pod.asked if isinstance(message, (Steal, Unsteal))]
-    assert kinds == [Steal, Unsteal, Steal, Unsteal]
+    relay.pod.until(lambda: len(relay.asked(Unsubscribe)) == 2)
+    kinds = [type(message) for message in relay.pod.asked if isinstance(message, (Subscribe, Unsubscribe))]
+    assert kinds == [Subscribe, Unsubscribe, Subscribe, Unsubscribe]
 
 
 def test_a_visit_that_nobody_accepts_is_reset(relay: Relay) -> None:
@@ -193,7 +193,7 @@ def test_a_visit_that_nobody_accepts_is_reset(relay: Relay) -> None:
     sock.close()
     with relay.visit() as visitor:
         assert received(relay, visitor) == b""
-    relay.pod.until(lambda: relay.asked(Unsteal))
+    relay.pod.until(lambda: relay.asked(Unsubscribe))
     assert relay.pod.session.connection.open_streams == 0
 
 
@@ -205,7 +205,7 @@ def test_a_visit_to_a_port_that_was_never_stolen_is_reset(relay: Relay) -> None:
 
 def test_the_listener_goes_before_the_port_is_stolen(relay: Relay) -> None:
     late: list[Any] = []
-    relay.pod.answers[Steal] = lambda message, reply: late.append(reply)
+    relay.pod.answers[Subscribe] = lambda message, reply: late.append(reply)
     sock = listener()
     local = packed(sock.getsockname())
     relay.traffic.listen(Listen(os.fstat(sock.fileno()).st_ino, local, POD_PORT), relay.replies.append)
@@ -213,7 +213,7 @@ def test_the_listener_goes_before_the_port_is_stolen(relay: Relay) -> None:
     sock.close()
     relay.traffic._watch.check()
     late[0](Done())
-    relay.pod.until(lambda: relay.asked(Unsteal))
+    relay.pod.until(lambda: relay.asked(Unsubscribe))
 
 
 def test_many_visits_have_their_own_peers(relay: Relay) -> None:
