@@ -152,3 +152,29 @@ def interface_addresses() -> Tuple[bytes, ...]:
         if len(address) in (4, 16):
             found.append(address)
     return tuple(found)
+
+
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_RTM_NEWROUTE = 24
+_RTM_GETROUTE = 26
+_RTA_GATEWAY = 5
+
+
+def default_gateways() -> Tuple[bytes, ...]:
+    """The packed addresses of the default gateways, which are mostly the node's in a pod; none if they cannot be told."""
+    found = []
+    try:
+        netlink = Netlink(NETLINK_ROUTE)
+        try:
+            answers = netlink.exchange([(_RTM_GETROUTE, NLM_F_DUMP, _RTMSG.pack(*(0,) * 9))])
+        finally:
+            netlink.close()
+    except OSError:
+        return ()
+    for answer in answers:
+        if answer.type != _RTM_NEWROUTE or _RTMSG.unpack_from(answer.payload)[1]:
+            continue
+        gateway = attributes(answer.payload[_RTMSG.size :]).get(_RTA_GATEWAY, b"")
+        if len(gateway) in (4, 16):
+            found.append(gateway)
+    return tuple(found)

@@ -1,7 +1,8 @@
-"""nftables(8) by netlink: the redirect of stolen ports, without an nft binary.
+"""nftables(8) by netlink: the redirect of subscribed ports, without an nft binary.
 
-One table of our own holds a set of ports and two nat chains (traffic from other pods comes by prerouting, traffic from
-inside the pod by output). Stealing a port adds an element to the set; that is atomic and touches nobody else's rules.
+One table of our own for each layer (see incoming/layers.py) holds a set of ports and two nat chains (traffic from other
+pods comes by prerouting, traffic from inside the pod by output). Taking a port adds an element to the set; that is atomic
+and touches nobody else's rules.
 
 - The table is owned by our netlink socket (NFT_TABLE_F_OWNER, Linux 5.12): when the process dies, in whatever way, the
   kernel removes it. Older kernels get elements with a time-out that `refresh` renews: a dead agent's redirect
@@ -9,8 +10,11 @@ inside the pod by output). Stealing a port adds an element to the set; that is a
 - The chains and their rules stay for as long as the table does, stolen ports or not: with the last of them gone the
   kernel would stop tracking and translating the connections that were handed over before.
 - inet tables cannot do nat before Linux 5.2: there one table for each family does it.
-- Priority -99, just after everybody else's destination nat: with a service mesh the sidecar keeps its redirect of
+- Priority -99 and up, just after everybody else's destination nat: with a service mesh the sidecar keeps its redirect of
   outside traffic, and what it passes on to the application over loopback is what is stolen.
+- The order of a layer is part of its priority, and of the mark (SO_MARK) on what it passes on. nat chains of all tables are
+  asked in order of priority until one translates; a layer leaves alone what carries its own mark or a later one. So a
+  connection goes through the layers once each, in order, and never in a circle.
 - Packets for a foreign address that merely pass through this namespace are never touched (fib, oif lo).
 """
 
@@ -36,8 +40,13 @@ from .netlink import (
     text,
 )
 
-AGENT_MARK = 0x30A7
-"""SO_MARK of the agent's own connections: none of the bits that kube-proxy, Calico or Cilium give a meaning."""
+FIRST_MARK = 0x3000
+AGENT_MARK = 0x307F
+"""SO_MARK of what no layer is to take: connections that the client makes in the pod. FIRST_MARK + N is that of what layer N
+passes on. None of the bits that kube-proxy, Calico, Cilium, Istio or the CNI of AWS give a meaning."""
+
+MOST_LAYERS = AGENT_MARK - FIRST_MARK
+TCP, UDP = 6, 17
 
 EXPIRY_S = 30
 """On kernels without table owners: how long a port stays redirected when nobody calls `refresh`."""
@@ -62,26 +71,38 @@ _SET = "ports"
 _SET_F_TIMEOUT = 0x10
 _TYPE_INET_SERVICE = 13
 
-_PRIORITY = -99
+_FIRST_PRIORITY = -99
 _HOOK_PREROUTING, _HOOK_OUTPUT = 0, 3
 _REGISTER = 1
 _META_MARK, _META_OIF, _META_L4PROTO = 3, 5, 16
-_CMP_EQ, _CMP_NEQ = 0, 1
+_CMP_EQ = 0
 _TRANSPORT_HEADER, _DESTINATION_PORT_OFFSET = 2, 2
 _TCP_FLAGS_OFFSET, _TCP_FLAGS_MASK, _TCP_SYN = 13, 0x17, 0x02
 _FIB_RESULT_ADDRTYPE, _FIB_DADDR, _RTN_LOCAL = 3, 2, 2
-_IPPROTO_TCP = 6
+_BYTEORDER_HTON, _RANGE_NEQ = 1, 1
 _LOOPBACK_INDEX = 1
 
 
 class NftRedirect:
-    """TCP connections to a changing set of ports of this network namespace come to `listener_port` instead.
+    """TCP connections (or datagrams) to a changing set of ports of this network namespace come to `listener_port` instead.
 
-    OSError: EPERM without CAP_NET_ADMIN; anything else: this kernel cannot do it.
+    `layer` is its number in the order of layers. OSError: EPERM without CAP_NET_ADMIN; anything else: this kernel cannot
+    do it.
     """
 
-    def __init__(self, name: str, listener_port: int, *, use_owner: bool = True, use_inet: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener_port: int,
+        layer: int,
+        protocol: int = TCP,
+        *,
+        use_owner: bool = True,
+        use_inet: bool = True,
+    ) -> None:
         self.name = name
+        self._layer = layer
+        self._protocol = protocol
         self._listener_port = listener_port
         self._ports: List[int] = []
         self._netlink = Netlink(NETLINK_NETFILTER)
@@ -165,18 +186,17 @@ class NftRedirect:
         ]
 
     def _chain(self, name: str, hook: int) -> bytes:
-        where = nest(4, number(1, hook), number(2, _PRIORITY & 0xFFFFFFFF))
+        where = nest(4, number(1, hook), number(2, (_FIRST_PRIORITY + self._layer) & 0xFFFFFFFF))
         return text(1, self.name) + text(3, name) + where + text(7, "nat")
 
     def _rule(self, chain: str, condition: bytes) -> bytes:
         listener = nest(1, attribute(1, struct.pack("!H", self._listener_port)))[4:]
         expressions = (
             _meta(_META_L4PROTO)
-            + _compare(_CMP_EQ, bytes([_IPPROTO_TCP]))
-            + _meta(_META_MARK)
-            + _compare(_CMP_NEQ, struct.pack("=I", AGENT_MARK))
+            + _compare(_CMP_EQ, bytes([self._protocol]))
+            + _mark_is_not_within(FIRST_MARK + self._layer, AGENT_MARK)
             + condition
-            + _is_first_packet()
+            + (_is_first_packet() if self._protocol == TCP else b"")
             + _transport_header(_DESTINATION_PORT_OFFSET, 2)
             + _expression("lookup", text(1, _SET) + number(2, _REGISTER) + number(4, 1))
             + _expression("immediate", number(1, _REGISTER) + nest(2, listener))
@@ -242,6 +262,14 @@ def _meta(key: int) -> bytes:
 
 def _compare(operator: int, value: bytes) -> bytes:
     return _expression("cmp", number(1, _REGISTER) + number(2, operator) + nest(3, attribute(1, value)))
+
+
+# Ranges are compared byte by byte, so the mark has to be in network order.
+def _mark_is_not_within(first: int, last: int) -> bytes:
+    swap = number(1, _REGISTER) + number(2, _REGISTER) + number(3, _BYTEORDER_HTON) + number(4, 4) + number(5, 4)
+    limits = nest(3, attribute(1, struct.pack("!I", first))) + nest(4, attribute(1, struct.pack("!I", last)))
+    outside = number(1, _REGISTER) + number(2, _RANGE_NEQ) + limits
+    return _meta(_META_MARK) + _expression("byteorder", swap) + _expression("range", outside)
 
 
 def _transport_header(offset: int, size_bytes: int) -> bytes:

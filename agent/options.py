@@ -6,6 +6,7 @@ import dataclasses
 import json
 import secrets
 from dataclasses import dataclass, field
+from typing import Tuple
 
 SECRET_BYTES = 32
 
@@ -20,6 +21,8 @@ class Options:
     namespace; never set it where the agent sees the node's processes).
     `secret` is that of the protocol's handshake: unlike the boot secret it stands in no pod spec. `lease_s`: how long a
     session outlives its transport, if the agent listens for a new one. `log_level` as in logging.
+    `holder` says whose session it is (user@host), to others who want a port that it has. `nodes`: IP addresses of the node,
+    beside the pod's default gateway, from which the kubelet's probes may come.
     """
 
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(SECRET_BYTES), repr=False)
@@ -29,6 +32,8 @@ class Options:
     lease_s: int = 60
     startup_timeout_s: int = 30
     log_level: int = 30
+    holder: str = ""
+    nodes: Tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -38,4 +43,4 @@ class Options:
     def decode(encoded: bytes) -> "Options":
         """The reverse of `encode`."""
         fields = json.loads(encoded)
-        return Options(**{**fields, "secret": bytes.fromhex(fields["secret"])})
+        return Options(**{**fields, "secret": bytes.fromhex(fields["secret"]), "nodes": tuple(fields["nodes"])})

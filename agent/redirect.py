@@ -1,9 +1,7 @@
 """Which way to redirect ports works in this pod, and getting rid of what dead agents left.
 
-Every agent has a name; its nftables table or iptables chain is called so, and while it lives and redirects it holds
-an abstract unix socket of that name in the pod's network namespace. Such a socket ends with its process, whatever
-happens, so rules without one belong to nobody. A socket for each stolen port in the same way keeps two sessions from
-stealing one port.
+Every agent has a name. While it lives and redirects it claims that name (claims.py); its nftables tables or iptables chains
+are called `name_layer` or `name_layer port`, in hexadecimal. So rules whose name nobody claims belong to nobody.
 """
 
 from __future__ import annotations
@@ -11,12 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import socket
 from typing import Protocol, Union
 
 from . import iptables, nft
-
-PREFIX = "mirrord_trace_"
+from .claims import PREFIX, is_claimed
 
 
 class Redirect(Protocol):
@@ -45,41 +41,20 @@ class Redirect(Protocol):
 
 
 def new_name() -> str:
-    """A name for an agent: of its table or chain, and of its sign of life."""
-    return PREFIX + secrets.token_hex(4)
+    """A name for an agent: of its tables or chains, and of its sign of life."""
+    return PREFIX + secrets.token_hex(3)
 
 
-def claim(name: str) -> socket.socket:
-    """Hold `name` in this network namespace for as long as the socket lives; EADDRINUSE if somebody else does."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        sock.bind("\0" + name)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+def open_redirect(agent: str, listener_port: int, layer: int, udp_port: int = 0) -> Redirect:
+    """The first way that works here; OSError with a text for the user if none does.
 
-
-def claim_port(port: int) -> socket.socket:
-    """Hold the right to steal `port`; EADDRINUSE if another session has it."""
-    return claim(f"{PREFIX}port_{port}")
-
-
-def is_claimed(name: str) -> bool:
-    """Whether an agent of that name lives."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.connect("\0" + name)
-        except OSError as error:
-            return error.errno != errno.ECONNREFUSED
-    return True
-
-
-def open_redirect(name: str, listener_port: int) -> Redirect:
-    """The first way that works here; OSError with a text for the user if none does."""
+    For TCP, or for `udp_port` if it is not 0: each of those needs a redirect of its own.
+    """
+    name = f"{agent}_{layer:02x}" + (f"{udp_port:04x}" if udp_port else "")
+    protocol = nft.UDP if udp_port else nft.TCP
     nft_error: Union[OSError, str]
     try:
-        return nft.NftRedirect(name, listener_port)
+        return nft.NftRedirect(name, listener_port, layer, protocol)
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PermissionError(
@@ -89,7 +64,7 @@ def open_redirect(name: str, listener_port: int) -> Redirect:
             ) from error
         nft_error = error
     try:
-        return iptables.IptablesRedirect(name, listener_port)
+        return iptables.IptablesRedirect(name, listener_port, layer, protocol)
     except OSError as error:
         raise OSError(
             errno.EOPNOTSUPP,
@@ -97,22 +72,22 @@ def open_redirect(name: str, listener_port: int) -> Redirect:
         ) from error
 
 
-def remove_rules(name: str) -> None:
+def remove_rules(agent: str) -> None:
     """Remove what an agent of that name may have left. Without the right to, nothing was left."""
     try:
-        for family, table in nft.tables(name):
-            if table == name:
-                nft.remove_table(family, table)
+        for family, table in nft.tables(agent + "_"):
+            nft.remove_table(family, table)
     except OSError:
         pass
-    if os.geteuid() == 0 and name in iptables.chains(name):
-        iptables.remove_chain(name)
+    if os.geteuid() == 0:
+        for chain in iptables.chains(agent + "_"):
+            iptables.remove_chain(chain)
 
 
 def remove_stale_rules() -> None:
     """Remove what dead agents left in this network namespace."""
     try:
-        stale = [(family, table) for family, table in nft.tables(PREFIX) if not is_claimed(table)]
+        stale = [(family, table) for family, table in nft.tables(PREFIX) if not is_claimed(_agent_of(table))]
     except OSError as error:
         if error.errno != errno.EPERM:
             _remove_stale_chains()
@@ -126,5 +101,9 @@ def remove_stale_rules() -> None:
 
 def _remove_stale_chains() -> None:
     for chain in iptables.chains(PREFIX):
-        if not is_claimed(chain):
+        if not is_claimed(_agent_of(chain)):
             iptables.remove_chain(chain)
+
+
+def _agent_of(name: str) -> str:
+    return name.rpartition("_")[0]

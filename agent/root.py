@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from typing import List
 
@@ -22,6 +23,9 @@ from . import kernel
 _MAX_LINKS = 40
 # openat2 gives EAGAIN when a rename anywhere raced with a `..`; it cannot know whether the root was left.
 _RENAME_RETRIES = 64
+
+
+_NETWORK = re.compile(rb"/proc/(self/)?net(?=/|\Z)((?:/+[^/]+)*)/*\Z", re.DOTALL)
 
 
 class Root:
@@ -43,7 +47,13 @@ class Root:
         """
         if not path:
             raise _failure(errno.ENOENT)
-        flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW) | (os.O_DIRECTORY if directory else 0)
+        network = _NETWORK.match(path)
+        if network is not None:
+            # What /proc tells of a network depends on who looks. The agent's process is in the pod's network namespace, and
+            # the target's /proc has no entry for it, so it looks at its own.
+            is_link = not network[1] and not network[2]
+            return _own_network(b"/proc/net" if is_link else b"/proc/self/net" + network[2], follow, directory)
+        flags = _path_flags(follow, directory)
         if not self._in_kernel:
             return self._walk(path, flags)
         for _ in range(_RENAME_RETRIES):
@@ -114,3 +124,13 @@ def _openat2_works(fd: int) -> bool:
 
 def _failure(code: int) -> OSError:
     return OSError(code, os.strerror(code))
+
+
+def _path_flags(follow: bool, directory: bool) -> int:
+    return os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW) | (os.O_DIRECTORY if directory else 0)
+
+
+def _own_network(path: bytes, follow: bool, directory: bool) -> int:
+    if b".." in path.split(b"/"):
+        raise _failure(errno.ENOENT)
+    return os.open(path, _path_flags(follow, directory))

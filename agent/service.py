@@ -13,31 +13,39 @@ import traceback
 from typing import Any, Callable, Dict, List, Optional, Type, Union
 
 from . import env, files
-from .incoming import IncomingTcp
+from .incoming.ports import IncomingTraffic
 from .net import OutgoingTcp, Reply, failed
 from .options import Options
+from .ping import OutgoingPing
 from .pump.greeting import Greeting, greet
 from .pump.loop import READ, Loop, Timer
 from .pump.session import Session
 from .pump.transport import SocketTransport
+from .routes import ask_routes
 from .target import Target, TargetError
 from .udp import OutgoingUdp
+from .unix import OutgoingUnix
 from .wire.connection import Connection, Role
 from .wire.errors import RemoteProtocolError
 from .wire.handshake import AgentHandshake, HandshakeResult
 from .wire.messages import (
     Access,
+    AskRoutes,
     Bye,
     ConnectTcp,
+    ConnectUnix,
     Failed,
     GetPod,
+    GiveUpConnect,
     Log,
     Message,
     OpenFile,
+    OpenPing,
     OpenUdp,
     ReadLink,
     Stat,
     Subscribe,
+    SubscribeUdp,
     Unsubscribe,
 )
 from .workers import Workers
@@ -45,6 +53,8 @@ from .workers import Workers
 GREETING_TIMEOUT_S = 10.0
 _MAX_GREETINGS = 16
 _CLOSE_TIMEOUT_S = 3.0
+_DELIVERY_ROUND_S = 0.01
+_DELIVERY_ROUNDS = 100
 _ERROR = 40
 
 Handler = Callable[[Any, Reply], None]
@@ -76,10 +86,13 @@ class Service:
         self._workers = Workers(self._loop)
         self._outgoing_tcp = OutgoingTcp(self._loop, self._session)
         self._outgoing_udp = OutgoingUdp(self._loop, self._session)
-        self._incoming = IncomingTcp(self._loop, self._session, name, on_rules)
+        self._outgoing_ping = OutgoingPing(self._loop, self._session)
+        self._incoming: Optional[IncomingTraffic] = None
+        self._ending = False
         self._handlers: Dict[Type[Message], Handler] = {}
         if isinstance(target, Target):
-            self._handlers = self._handlers_for(target)
+            self._incoming = IncomingTraffic(self._loop, self._session, target, name, on_rules, options.holder, options.nodes)
+            self._handlers = {**self._handlers_for(target), **self._incoming_handlers(self._incoming)}
 
     def run(self, sock: socket.socket) -> int:
         """Serve until the client ends the session, the lease runs out, or SIGTERM. The process's exit status."""
@@ -93,11 +106,14 @@ class Service:
         try:
             self._loop.run()
         finally:
-            self._incoming.withdraw()
+            if self._incoming is not None:
+                self._incoming.withdraw()
             self._session.abandon()
-            self._incoming.close()
+            if self._incoming is not None:
+                self._incoming.close()
             self._outgoing_tcp.close()
             self._outgoing_udp.close()
+            self._outgoing_ping.close()
         return self._status
 
     # -- transports ---------------------------------------------------------------------------------------------------
@@ -153,22 +169,44 @@ class Service:
         self._end(1)
 
     def _asked_to_end(self) -> None:
-        if self._session_id:
-            self._incoming.withdraw()
+        if self._ending:
+            self._loop.stop()
+        elif self._session_id:
+            if self._incoming is not None:
+                self._incoming.withdraw()
             self._loop.call_later(_CLOSE_TIMEOUT_S, lambda: self._end(0))
             self._session.close("the agent was asked to end", on_closed=lambda: self._end(0))
         else:
             self._end(0)
 
+    # The last words of a program that has ended get a moment to arrive. Then the session is over; what others have going
+    # through us to the pod's container gets a moment to end as well.
     def _end(self, status: int) -> None:
+        if self._ending:
+            return
+        self._ending = True
         self._status = status
-        self._loop.stop()
+        if self._incoming is None:
+            self._loop.stop()
+            return
+        self._incoming.withdraw()
+        self._deliver(self._incoming, _DELIVERY_ROUNDS)
+
+    def _deliver(self, incoming: IncomingTraffic, rounds: int) -> None:
+        # The ends of streams may come behind the client's Bye: it closes the transport when all is sent.
+        if rounds and (self._session.attached or self._session.delivering):
+            self._loop.call_later(_DELIVERY_ROUND_S, lambda: self._deliver(incoming, rounds - 1))
+            return
+        self._session.abandon()
+        incoming.drain(self._loop.stop)
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
     def _notice(self, message: Message) -> None:
         if isinstance(message, Bye):
             self._end(0)
+        elif isinstance(message, GiveUpConnect):
+            self._outgoing_tcp.give_up(message)
 
     def _request(self, message: Message, reply: Reply) -> None:
         if isinstance(self._target, TargetError):
@@ -185,6 +223,7 @@ class Service:
 
     def _handlers_for(self, target: Target) -> Dict[Type[Message], Handler]:
         root = target.root
+        outgoing_unix = OutgoingUnix(self._loop, self._session, root, self._workers)
         return {
             GetPod: self._on_thread(lambda request: env.pod(target)),
             Stat: self._on_thread(lambda request: files.stat_file(root, request)),
@@ -192,9 +231,17 @@ class Service:
             ReadLink: self._on_thread(lambda request: files.read_link(root, request)),
             OpenFile: lambda request, reply: self._open_file(target, request, reply),
             ConnectTcp: self._outgoing_tcp.connect,
+            ConnectUnix: outgoing_unix.connect,
             OpenUdp: self._outgoing_udp.open,
-            Subscribe: self._incoming.subscribe,
-            Unsubscribe: self._incoming.unsubscribe,
+            OpenPing: self._outgoing_ping.open,
+            AskRoutes: self._on_thread(ask_routes),
+        }
+
+    def _incoming_handlers(self, incoming: IncomingTraffic) -> Dict[Type[Message], Handler]:
+        return {
+            Subscribe: incoming.subscribe,
+            Unsubscribe: incoming.unsubscribe,
+            SubscribeUdp: incoming.subscribe_udp,
         }
 
     # What may block runs on a thread; its OSError is the reply.

@@ -1,7 +1,12 @@
-"""`python -m benchmarks`: all of them, with tables."""
+"""`python -m benchmarks [stops | network] [its options]`, with tables; stops if nothing is named."""
 
 from __future__ import annotations
 
-from . import stops
+import sys
 
-stops.main()
+from . import network, stops
+
+ALL = {"stops": stops.main, "network": network.main}
+
+chosen = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in ALL else "stops"
+ALL[chosen]()

@@ -16,13 +16,15 @@ from typing import TypeVar
 
 from ..agent.wire.messages import Failed, GetPod, Message, Pod
 from ..syscalls.context import Context
+from ..syscalls.net import refusals
 from ..syscalls.objects import Objects
 from ..syscalls.policy import Policy
-from ..syscalls.requests import Counts, GetCounts, Lost, NotStarted, Ready
+from ..syscalls.requests import Counts, GetCounts, Lost, NamesLearnt, NotStarted, Ready
 from ..syscalls.table import checks, handlers
 from .config.load import Config
 from .environment import merge_environment
 from .errors import EXIT_OWN_FAILURE, UsageError
+from .holder import port_holder
 from .relay.process import RelayHandle
 from .tracer import arch, filters
 from .tracer.asks import Asks
@@ -33,6 +35,7 @@ from .tracer.loop import Loop
 from .tracer.own_signals import OwnSignals
 from .tracer.stops import Ended
 from .tracer.sweep import Sweeper
+from .tracer.tracee import duplicate_of
 from .tracer.tree import Tree
 
 _POD_ID = 0xFFFFFFFE
@@ -102,6 +105,8 @@ class Session:
                 message = packet.message
                 if isinstance(message, kind):
                     return message
+                if isinstance(message, NamesLearnt):
+                    self._asks.learn(message)
                 if isinstance(message, NotStarted):
                     raise UsageError(message.reason, message.exit_status)
                 if isinstance(message, Lost):
@@ -118,6 +123,7 @@ class Session:
         native = arch.native()
         context = self._context(ready, pod)
         self._asks.sockets = context.sockets
+        self._asks.on_refused = lambda message: refusals.refused(context, message, duplicate_of)
         driver = Driver(
             context,
             handlers(native.syscall_numbers),
@@ -134,7 +140,8 @@ class Session:
         doorbell = Doorbell()
         try:
             self._relay.link.set_doorbell(doorbell.pid)
-            launched = launch(arguments, self._environment(pod), filters.first_filter(native), self._inherited)
+            code = filters.first_filter(native, unix_streams=bool(self._config.policy.unix_streams))
+            launched = launch(arguments, self._environment(pod), code, self._inherited)
             _let_go_of_standard_files()
             tree = Tree(native)
             tree.add_root(launched.pid)
@@ -156,7 +163,10 @@ class Session:
             addresses=self._relay.addresses,
             listener4_port=ready.listener4_port,
             listener6_port=ready.listener6_port,
+            routes_port=ready.routes_port,
             notice=self._notice,
+            port_holder=port_holder,
+            names=self._asks.names,
         )
 
     def _environment(self, pod: Pod) -> Mapping[bytes, bytes]:

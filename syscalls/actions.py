@@ -50,12 +50,16 @@ class Reason(enum.Enum):
     IGNORE_LOCALHOST = "feature.network.*.ignore_localhost"
     OWN_LISTENER = "this program itself listens there"
     NOT_INTERNET = "not an internet socket"
+    UNIX_STREAMS = "feature.network.outgoing.unix_streams"
     LOCAL_RESOLVER_SOCKET = "name service caches of this machine look absent"
     INCOMING = "traffic for this pod port comes here"
     INCOMING_OFF = "feature.network.incoming is off"
     INCOMING_IGNORED = "feature.network.incoming.ignore_ports or ports"
+    PORT_ZERO = "the kernel chose the port, so nobody in the pod knows it"
     DNS = "names are resolved by the pod"
     DNS_OFF = "feature.network.dns is off"
+    POD_INTERFACES = "interfaces and routes are the pod's"
+    INTERFACES_OFF = "feature.network.interfaces is off"
     UNSUPPORTED = "not supported by this tool"
 
 
@@ -69,12 +73,16 @@ class Decision:
 
 
 class SyscallError(Exception):
-    """The application gets -errno as the result of its call. `decision`, if given, is shown by --trace."""
+    """The application gets -errno as the result of its call. `decision`, if given, is shown by --trace.
 
-    def __init__(self, errno: int, decision: Decision | None = None) -> None:
+    `text`: what the agent or the relay says about it, for people.
+    """
+
+    def __init__(self, errno: int, decision: Decision | None = None, text: str = "") -> None:
         super().__init__(errno_names.errorcode.get(errno, str(errno)))
         self.errno = errno
         self.decision = decision
+        self.text = text
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..agent.wire.messages import Address, Pod
-from .actions import Continue
+from .actions import Continue, Decision
+from .net.learnt import NameTable
+from .net.links import KnownInterfaces
 from .net.sockets import Sockets
 from .objects import Objects
 from .policy import Policy
@@ -29,10 +31,12 @@ class AddressTable(Protocol):
 class Context:
     """One session: decisions, remote objects, the pod, and the ways to the relay and to the user.
 
-    `notice(key, text)` prints a line for the user, once for each key. `listener4_port`, `listener6_port`: the relay's
+    `notice(key, text)` prints a line for the user, once for each key. `port_holder("tcp" or "udp", port)` names who has a
+    port of this machine, "" if that cannot be told. `listener4_port`, `listener6_port`: the relay's
     full listeners on 127.0.0.1 and ::1 (0: that family is not to be had on this machine). `local_reads` and
     `local_writes` remember the absolute paths, as written by the tracee, that policy left to the kernel (bounded; kept
-    by syscalls/files/place.py): such a call costs one look-up.
+    by syscalls/files/place.py): such a call costs one look-up. `routes_port`: nl_pid of the relay's netlink socket, or 0.
+    `interfaces`: the pod's, as last seen.
     """
 
     policy: Policy
@@ -43,6 +47,17 @@ class Context:
     listener4_port: int
     listener6_port: int
     notice: Callable[[str, str], None]
+    port_holder: Callable[[str, int], str] = lambda protocol, port: ""
+    routes_port: int = 0
+    interfaces: KnownInterfaces = field(default_factory=KnownInterfaces)
     sockets: Sockets = field(default_factory=Sockets)
     local_reads: dict[bytes, Continue] = field(default_factory=dict)
     local_writes: dict[bytes, Continue] = field(default_factory=dict)
+    names: NameTable = field(default_factory=NameTable)
+
+    def outgoing(self, protocol: str, peer: Address, own_ports: Container[int]) -> Decision:
+        """`Policy.outgoing`, with the names that the program has found `peer` by."""
+        if not self.policy.wants_names:
+            return self.policy.outgoing(protocol, peer, own_ports)
+        self.relay.drain()  # the relay tells names before the program gets the answer that they come from
+        return self.policy.outgoing(protocol, peer, own_ports, self.names.of(peer.ip))

@@ -7,11 +7,12 @@ one to loopback, and so do the rules.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 
 from ..agent.wire.messages import Address
 from .actions import Decision, Reason, Route
+from .name_rules import NameRule, NameRuleError, parse_name_rule
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -28,18 +29,20 @@ class FilterError(ValueError):
 class AddressRule:
     """One filter entry: `[tcp://|udp://|any://][IP | CIDR | name][:port]`. `None` and port 0 mean any.
 
-    An entry with a `name` matches nothing yet: the tool does not follow which name an address came from.
+    A name (see name_rules) means the addresses that the program has found by it.
     """
 
     protocol: str | None = None
     network: Network | None = None
-    name: str = ""
+    name: NameRule | None = None
     port: int = 0
 
-    def matches(self, protocol: str, ip: bytes, port: int) -> bool:
-        """Whether traffic to `ip` (packed, not IPv4-mapped) and `port` is meant."""
-        if self.name or self.protocol not in (None, protocol) or self.port not in (0, port):
+    def matches(self, protocol: str, ip: bytes, port: int, names: Collection[str] = ()) -> bool:
+        """Whether traffic to `ip` (packed, not IPv4-mapped) and `port` is meant; `names`: what `ip` was found by."""
+        if self.protocol not in (None, protocol) or self.port not in (0, port):
             return False
+        if self.name is not None:
+            return self.name.matches(names)
         network = self.network
         if network is None:
             return True
@@ -60,16 +63,17 @@ def parse_rule(text: str) -> AddressRule:
     if not host:
         if not separator and not rest:
             raise FilterError("an empty entry matches nothing")
-        return AddressRule(only, None, "", port)
+        return AddressRule(only, port=port)
     network = _network(host)
     if network is None:
-        if "/" in host or not host.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise FilterError(f"{text!r}: neither an IP address, a subnet nor a name")
-        return AddressRule(only, None, host, port)
+        try:
+            return AddressRule(only, None, parse_name_rule(host), port)
+        except NameRuleError:
+            raise FilterError(f"{text!r}: neither an IP address, a subnet nor a name") from None
     if network.network_address.is_unspecified and network.prefixlen in (0, network.max_prefixlen):
         # mirrord: 0.0.0.0 means any address. /0 keeps to its own family.
-        return AddressRule(only, network if network.prefixlen == 0 else None, "", port)
-    return AddressRule(only, network, "", port)
+        return AddressRule(only, network if network.prefixlen == 0 else None, port=port)
+    return AddressRule(only, network, port=port)
 
 
 # "[v6]:80", "[v6]/64:80", "[v6/64]:80", "v6" (no port), "host:80", ":80", "host" -> host with its prefix, and port.
@@ -110,6 +114,11 @@ class OutgoingConfig:
     only_remote: tuple[AddressRule, ...] | None = None
     only_local: tuple[AddressRule, ...] | None = None
 
+    @property
+    def wants_names(self) -> bool:
+        """Whether it matters by which names an address was found."""
+        return any(rule.name is not None for rule in (*(self.only_remote or ()), *(self.only_local or ())))
+
 
 def plain_ip(ip: bytes) -> bytes:
     """The IPv4 address inside an IPv4-mapped IPv6 one, any other address as it is."""
@@ -128,9 +137,16 @@ _DNS = Decision(Route.REMOTE, Reason.DNS)
 
 
 def decide_outgoing(
-    config: OutgoingConfig, *, dns: bool, ipv6: bool, protocol: str, peer: Address, own_ports: Container[int]
+    config: OutgoingConfig,
+    *,
+    dns: bool,
+    ipv6: bool,
+    protocol: str,
+    peer: Address,
+    own_ports: Container[int],
+    names: Collection[str] = (),
 ) -> Decision:
-    """connect(2), sendto(2): where traffic to `peer` leaves from.
+    """connect(2), sendto(2): where traffic to `peer` leaves from. `names`: by which it was found. `protocol`: also "icmp".
 
     Port 53 follows `dns` before any filter: the program asks the name servers of the pod's resolv.conf, which only
     the pod can reach (or, with dns off, those of this machine's).
@@ -146,8 +162,8 @@ def decide_outgoing(
     if loopback and config.ignore_localhost:
         return _LOCAL[Reason.IGNORE_LOCALHOST]
     if config.only_remote is not None:
-        wanted = any(rule.matches(protocol, ip, peer.port) for rule in config.only_remote)
+        wanted = any(rule.matches(protocol, ip, peer.port, names) for rule in config.only_remote)
         return _FILTERED_IN if wanted else _LOCAL[Reason.OUTGOING_FILTER]
-    if config.only_local is not None and any(rule.matches(protocol, ip, peer.port) for rule in config.only_local):
+    if config.only_local is not None and any(rule.matches(protocol, ip, peer.port, names) for rule in config.only_local):
         return _LOCAL[Reason.OUTGOING_FILTER]
     return _OUTGOING

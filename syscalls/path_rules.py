@@ -85,6 +85,9 @@ _LOCAL_NAME = re.compile(
 )
 _REMOTE = re.compile(r"/etc/(?:resolv\.conf|hosts|hostname|ssl/certs(?:/.*)?)\Z", re.IGNORECASE | re.DOTALL)
 _NAME_SERVICE = re.compile(r"/etc/(?:resolv\.conf|hosts)\Z", re.IGNORECASE)
+# What the kernel tells of a network namespace. The agent answers for /proc/net with its own, since it is in the pod's.
+_PROC_NET = re.compile(r"/proc/(?:(?:thread-)?self/)?net(?=/|\Z)")
+_SYS_NET = re.compile(r"/sys/(?:class|devices/virtual)/net(?:/|\Z)")
 _HIDDEN_IN_HOME = (".config/gcloud", ".kube", ".azure")
 
 _LOCAL = {reason: Decision(Route.LOCAL, reason) for reason in Reason}
@@ -118,11 +121,15 @@ def _matches(patterns: list[Pattern[str]], path: str) -> bool:
 
 
 class PathRules:
-    """The rules of one session. `remote_names`: the pod resolves names, so its resolv.conf and hosts are read."""
+    """The rules of one session. `remote_names`: the pod resolves names, so its resolv.conf and hosts are read.
 
-    def __init__(self, config: FileConfig, *, remote_names: bool = True) -> None:
+    `remote_interfaces`: the pod's interfaces are seen, so its /proc/net and /sys/class/net are read.
+    """
+
+    def __init__(self, config: FileConfig, *, remote_names: bool = True, remote_interfaces: bool = True) -> None:
         self._mode = config.mode
         self._remote_names = remote_names
+        self._remote_interfaces = remote_interfaces
         self._not_found = self._list("feature.fs.not_found", config.not_found)
         self._read_write = self._list("feature.fs.read_write", config.read_write)
         self._read_only = self._list("feature.fs.read_only", config.read_only)
@@ -162,6 +169,8 @@ class PathRules:
         decision = self._decide(mapped, write)
         if decision.route is Route.MISSING or (decision.route is Route.LOCAL and mapped == text):
             return decision
+        if decision.route is Route.REMOTE:
+            mapped = mapped.replace("/thread-self/", "/self/", 1) if _PROC_NET.match(mapped) else mapped
         return Decision(decision.route, decision.reason, mapped.encode("utf-8", "surrogateescape"))
 
     def _map(self, path: str) -> str:
@@ -191,6 +200,8 @@ class PathRules:
             if not self._remote_names and _NAME_SERVICE.match(path):
                 return _LOCAL[Reason.DNS_OFF]
             return _LOCAL[Reason.WRITE_ACCESS] if write else _REMOTE_READ[Reason.DEFAULT_REMOTE]
+        if self._remote_interfaces and (_PROC_NET.match(path) or _SYS_NET.match(path)):
+            return _LOCAL[Reason.WRITE_ACCESS] if write else _REMOTE_READ[Reason.POD_INTERFACES]
         if _LOCAL_TREE.match(path) or (self._local_places is not None and self._local_places.match(path)):
             return _LOCAL[Reason.DEFAULT_LOCAL]
         if _LOCAL_NAME.search(path):

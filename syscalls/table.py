@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from . import process
+from .abi import ifreq, netlink
 from .actions import Handling
 from .context import Args, Context
 from .files.quick import CHECKS, Check
 from .files.rows import HANDLERS as FILE_HANDLERS
-from .net import connecting, datagrams, listening, names
+from .net import binding, connecting, creating, datagrams, fastopen, interfaces, listening, names, routes
+from .net.common import IPPROTO_MPTCP
 from .task import Task
 
 Handler = Callable[[Context, Task, Args], Handling]
@@ -42,14 +44,20 @@ class Row:
     errno: int | None = None
     later: str = ""
     """Of calls that stop only once a process has done something: what."""
+    alternatives: tuple[tuple[ArgumentTest, ...], ...] = ()
+    """Further sets of tests: the call stops if all of `tests` hold, or all of one of these."""
+    with_unix_streams: tuple[tuple[ArgumentTest, ...], ...] = ()
+    """More of them for runs in which `feature.network.outgoing.unix_streams` names any."""
 
 
 _SOL_SOCKET = 1
 _SO_ERROR = 4
+_AF_UNIX = 1
+_SOCK_DGRAM = 2
 _AF_INET = 2
 _AF_INET6 = 10
-_SOCK_DGRAM = 2
-_SOCK_TYPE_MASK = 0xF
+_NOT_STREAMS = (2, 3, 4, 5, creating.SOCK_DCCP, creating.SOCK_PACKET)
+_LIKE_TCP = (IPPROTO_MPTCP, creating.IPPROTO_SMC, creating.IPPROTO_SCTP)
 
 _ADDRESS_WANTED = ArgumentTest(1, "the caller asks for the address")
 
@@ -63,18 +71,43 @@ _FILE_NOTES: Mapping[str, str] = {
     "uname": "the pod's hostname",
 }  # fmt: skip
 
-_MADE_DATAGRAMS = "the process has made an internet datagram socket"
-_SENT_DATAGRAMS = "the process has sent a datagram with an address from the pod"
+_MADE_DATAGRAMS = "the process has made an internet datagram or NETLINK_ROUTE socket (with unix_streams: a unix one)"
+_SENT_DATAGRAMS = "the process has sent a datagram with an address from the pod, or made a NETLINK_ROUTE socket"
+_MADE_NETLINK = "the process has made a NETLINK_ROUTE socket"
+
+
+def _fast_open(argument: int) -> ArgumentTest:
+    return ArgumentTest(argument, "MSG_FASTOPEN is set", (fastopen.MSG_FASTOPEN,), fastopen.MSG_FASTOPEN)
+
 
 NETWORK_ROWS: tuple[Row, ...] = (
     Row(
-        "socket", datagrams.socket, "internet datagram sockets, so that sendmsg stops from then on",
+        "socket", creating.socket, "internet datagram sockets, so that sendmsg stops from then on; the pod's routes",
         (
             ArgumentTest(0, "the family is AF_INET or AF_INET6", (_AF_INET, _AF_INET6)),
-            ArgumentTest(1, "the type is SOCK_DGRAM", (_SOCK_DGRAM,), _SOCK_TYPE_MASK),
+            ArgumentTest(1, "the type is not SOCK_STREAM", _NOT_STREAMS, creating.SOCK_TYPE_MASK),
+        ),
+        alternatives=(
+            (
+                ArgumentTest(0, "one of these", (_AF_INET, _AF_INET6)),
+                ArgumentTest(2, "the protocol is MPTCP, SMC or SCTP", _LIKE_TCP),
+            ),
+            (
+                ArgumentTest(0, "the family is AF_NETLINK", (netlink.AF_NETLINK,)),
+                ArgumentTest(2, "the protocol is NETLINK_ROUTE", (netlink.NETLINK_ROUTE,)),
+            ),
+        ),
+        with_unix_streams=(
+            (
+                ArgumentTest(0, "the family is AF_UNIX", (_AF_UNIX,)),
+                ArgumentTest(1, "the type is SOCK_DGRAM (with unix_streams)", (2,), creating.SOCK_TYPE_MASK),
+            ),
         ),
     ),
-    Row("connect", connecting.connect, "TCP and UDP from the pod; name service caches of this machine look absent (ENOENT)"),
+    Row(
+        "connect", connecting.connect,
+        "TCP, UDP and unix sockets of the pod; name service caches of this machine look absent (ENOENT)",
+    ),
     Row(
         "getsockopt", connecting.getsockopt, "SO_ERROR of a connect from the pod is the pod's",
         (
@@ -82,18 +115,37 @@ NETWORK_ROWS: tuple[Row, ...] = (
             ArgumentTest(2, "the option is SO_ERROR", (_SO_ERROR,)),
         ),
     ),
+    Row(
+        "setsockopt", routes.setsockopt, "events about the pod's interfaces do not come",
+        (
+            ArgumentTest(1, "the level is SOL_NETLINK", (netlink.SOL_NETLINK,)),
+            ArgumentTest(
+                2, "the option joins or leaves a group", (netlink.NETLINK_ADD_MEMBERSHIP, netlink.NETLINK_DROP_MEMBERSHIP)
+            ),
+        ),
+    ),
+    Row(
+        "ioctl", interfaces.ioctl, "the pod's interfaces",
+        (ArgumentTest(1, "the command is one of SIOCGIF*", ifreq.COMMANDS),),
+    ),
     Row("getpeername", names.getpeername, "the pod's view of the peer"),
     Row("getsockname", names.getsockname, "the pod's view of the own address"),
-    Row("bind", listening.bind, "pod addresses and privileged ports are bound on loopback"),
-    Row("listen", listening.listen, "traffic for the pod port comes here"),
+    Row("bind", binding.bind, "pod addresses and privileged ports move to loopback; datagrams for the pod port come here"),
+    Row("listen", listening.listen, "connections to the pod port, or copies of them, come here"),
     Row("accept", listening.accept, "the real client's address", (_ADDRESS_WANTED,)),
     Row("accept4", listening.accept4, "the real client's address", (_ADDRESS_WANTED,)),
     Row("sendto", datagrams.sendto, "datagrams from the pod", (ArgumentTest(4, "the caller names the peer"),)),
     Row("recvfrom", datagrams.recvfrom, "the peer's real address", (ArgumentTest(4, "the caller asks for the address"),)),
+    Row("sendmsg", datagrams.sendmsg, "TCP fast open connects from the pod", (_fast_open(2),)),
+    Row("sendmmsg", datagrams.sendmmsg, "TCP fast open connects from the pod", (_fast_open(3),)),
     Row("sendmsg", datagrams.sendmsg, "as sendto", later=_MADE_DATAGRAMS),
     Row("sendmmsg", datagrams.sendmmsg, "as sendto", later=_MADE_DATAGRAMS),
     Row("recvmsg", datagrams.recvmsg, "as recvfrom", later=_SENT_DATAGRAMS),
     Row("recvmmsg", datagrams.recvmmsg, "as recvfrom", later=_SENT_DATAGRAMS),
+    Row(
+        "recvfrom", datagrams.recvfrom, "answers about the pod's routes are waited for",
+        (ArgumentTest(3, "MSG_DONTWAIT is set", (routes.MSG_DONTWAIT,), routes.MSG_DONTWAIT),), later=_MADE_NETLINK,
+    ),
 )  # fmt: skip
 
 ROWS: tuple[Row, ...] = (
@@ -111,8 +163,9 @@ ROWS: tuple[Row, ...] = (
 
 
 def handlers(numbers: Mapping[str, int]) -> dict[int, tuple[str, Handler]]:
-    """Dispatch: syscall number -> (name, handler)."""
-    return {numbers[row.name]: (row.name, row.handler) for row in ROWS if row.handler is not None and row.name in numbers}
+    """Dispatch: syscall number -> (name, handler). The netlink sockets of net/routes.py come before the row's own handler."""
+    rows = (row for row in ROWS if row.name in numbers)
+    return {numbers[row.name]: (row.name, routes.before(row.name, row.handler)) for row in rows if row.handler is not None}
 
 
 def checks(numbers: Mapping[str, int]) -> dict[int, Check]:

@@ -23,7 +23,9 @@ from ..wire.frames import Buffer
 from .ends import Host, OnEnd
 from .loop import READ, WRITE
 
-CHUNK_BYTES = 128 * 1024
+CHUNK_BYTES = 128 * 1024 - 64
+"""Read at a time while bulk comes. With all headers in front a port-forward carries it in one frame of 128 KiB."""
+
 SMALL_CHUNK_BYTES = 8 * 1024
 COPY_BELOW_BYTES = 16 * 1024
 """A view shorter than this is copied if it must wait: it may hold a receive buffer many times its size alive."""
@@ -34,6 +36,10 @@ _MAX_BUFFERS = 64
 
 class Bridge:
     """One socket on one stream. Owns the socket, which must be connected (not connecting)."""
+
+    # For kinds of sockets with more than bytes to carry: what to watch for besides, and whether some of that must wait.
+    _watched_too = 0
+    _has_mark = False
 
     def __init__(self, host: Host, stream: int, sock: socket.socket, on_end: Optional[OnEnd]) -> None:
         sock.setblocking(False)
@@ -58,6 +64,11 @@ class Bridge:
         """Whether everything that the socket had to say was queued."""
         return self._read_ended or self._closed
 
+    @property
+    def delivering(self) -> bool:
+        """Whether the socket has still to take the last of what came on the stream."""
+        return bool(self._pending) and self._eof_received and not self._closed
+
     # -- from the stream ----------------------------------------------------------------------------------------------
 
     def on_data(self, data: memoryview) -> None:
@@ -72,7 +83,7 @@ class Bridge:
             except OSError as error:
                 self._broken(error.errno or ECONNRESET)
                 return
-            self._connection.consumed(self._stream, sent)
+            self._written(sent)
             if sent == len(data):
                 return
             data = data[sent:]
@@ -82,7 +93,7 @@ class Bridge:
     def on_eof(self) -> None:
         """shutdown(2) of the writing side, behind what waits."""
         self._eof_received = True
-        if not self._pending:
+        if not (self._pending or self._has_mark):
             self._shut_down()
 
     def on_reset(self, errno: int) -> None:
@@ -101,6 +112,9 @@ class Bridge:
             self._hung_up = False
             self._update()
 
+    def _written(self, size: int) -> None:
+        self._connection.consumed(self._stream, size)
+
     def _keep(self, data: memoryview) -> None:
         if len(data) >= COPY_BELOW_BYTES:
             self._pending.append(data)
@@ -115,7 +129,7 @@ class Bridge:
 
     def _ready(self, events: int) -> None:
         try:
-            if events & WRITE and self._pending:
+            if events & WRITE and (self._pending or self._has_mark):
                 self._write()
             if events & READ and not self._closed:
                 if self._paused or self._read_ended:
@@ -136,7 +150,7 @@ class Bridge:
             self._update()
             return
         size = min(window, self._chunk_bytes)
-        data = self._sock.recv(size)
+        data = self._receive(size)
         if data:
             if len(data) == size:
                 self._chunk_bytes = CHUNK_BYTES
@@ -150,9 +164,12 @@ class Bridge:
             self._finish_if_over()
         self._host.flush_soon()
 
+    def _receive(self, size: int) -> bytes:
+        return self._sock.recv(size)
+
     def _write(self) -> None:
         self._send_pending()
-        if not self._pending:
+        if not (self._pending or self._has_mark):
             self._update()
             if self._eof_received:
                 self._shut_down()
@@ -160,7 +177,7 @@ class Bridge:
     def _send_pending(self) -> None:
         pending = self._pending
         sent = self._sock.sendmsg([pending[i] for i in range(min(len(pending), _MAX_BUFFERS))])
-        self._connection.consumed(self._stream, sent)
+        self._written(sent)
         self._host.flush_soon()
         while pending and sent >= len(pending[0]):
             sent -= len(pending.popleft())
@@ -207,10 +224,10 @@ class Bridge:
             self._on_end(errno)
 
     def _update(self) -> None:
-        events = WRITE if self._pending else 0
+        events = WRITE if self._pending or self._has_mark else 0
         if not (self._paused or self._read_ended):
             events |= READ
         if events == 0 and self._hung_up:
             self._host.loop.unwatch(self._sock.fileno())
         else:
-            self._host.loop.watch(self._sock.fileno(), events, self._ready)
+            self._host.loop.watch(self._sock.fileno(), events | self._watched_too, self._ready)

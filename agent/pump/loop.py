@@ -21,10 +21,13 @@ from typing import Callable, Deque, Dict, List, Optional, Tuple
 
 READ = 1
 WRITE = 2
+URGENT = 4
+"""Urgent data of a TCP socket (EPOLLPRI)."""
 
 _MAX_EVENTS = 256
 _SWEEP_AT = 64
-_TO_EPOLL = (0, select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN | select.EPOLLOUT)
+_WITHOUT_URGENT = (0, select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN | select.EPOLLOUT)
+_TO_EPOLL = (*_WITHOUT_URGENT, *(mask | select.EPOLLPRI for mask in _WITHOUT_URGENT))
 _BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 
@@ -107,7 +110,7 @@ class Loop:
         self.watch(self._wake_read, READ, self._woken)
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Call `callback(READ | WRITE mask)` while `fd` is ready for `events`; replaces the fd's earlier watch.
+        """Call `callback(READ | WRITE | URGENT mask)` while `fd` is ready for `events`; replaces the fd's earlier watch.
 
         A hang-up or error counts as both, and is reported even if `events` is 0. The fd must be unwatched before it
         is closed.
@@ -179,6 +182,8 @@ class Loop:
                 events = READ | WRITE
             else:
                 events = (READ if mask & select.EPOLLIN else 0) | (WRITE if mask & select.EPOLLOUT else 0)
+            if mask & select.EPOLLPRI:
+                events |= URGENT
             watch.callback(events)
             if not self._running:
                 return

@@ -10,24 +10,26 @@ import functools
 import socket
 from collections import deque
 from errno import ECONNRESET, EFBIG, ENOBUFS, ETIMEDOUT
-from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..wire.codec import MessageTooLarge
 from ..wire.connection import Connection
 from ..wire.errors import LocalProtocolError
 from ..wire.events import DataReceived, EofReceived, Event, MessageReceived, StreamReset
 from ..wire.frames import MAX_REQUESTS
-from ..wire.messages import Bye, Failed, Message
+from ..wire.messages import Bye, Failed, Message, Urgent
 from .bridge import Bridge
 from .carrier import Carrier
 from .contents import Consumer, Datagrams, Producer
 from .ends import End, OnEnd
 from .loop import Loop, Timer
+from .tcp_bridge import TcpBridge
 from .transport import Transport
 
 EARLY_FRAMES = 4096
 FLUSH_S = 2.0
 
+Early = Union[Event, Urgent]
 OnReply = Callable[[Message], None]
 OnRequest = Callable[[Message, OnReply], None]
 
@@ -87,7 +89,7 @@ class Session:
         self._asked: Dict[int, _Request] = {}
         self._unsent: Deque[Tuple[_Request, Message]] = deque()
         self._ends: Dict[int, End] = {}
-        self._early: Dict[int, List[Event]] = {}
+        self._early: Dict[int, List[Early]] = {}
         self._closing: Optional[_Closing] = None
 
     # -- the transport ------------------------------------------------------------------------------------------------
@@ -157,8 +159,17 @@ class Session:
             self._send_unsent()
         elif request_id:
             self._on_request(message, functools.partial(self._reply, request_id))
+        elif isinstance(message, Urgent):
+            self._urgent(message)
         else:
             self._on_notice(message)
+
+    def _urgent(self, message: Urgent) -> None:
+        end = self._ends.get(message.stream)
+        if isinstance(end, TcpBridge):
+            end.on_urgent(message.position, message.byte)
+        elif end is None:
+            self._hold(message.stream, message)
 
     def _stream_event(self, event: Event) -> None:
         stream = event[0]
@@ -176,7 +187,7 @@ class Session:
         else:
             end.on_room()
 
-    def _hold(self, stream: int, event: Event) -> None:
+    def _hold(self, stream: int, event: Early) -> None:
         # For a stream that nobody has joined to anything yet. Bounded by the stream's window, and in frames.
         if not self.connection.is_open(stream):
             return
@@ -238,7 +249,12 @@ class Session:
 
         `on_end(errno)` when the socket is closed: 0 after both directions ended in order.
         """
-        self._join(stream, Bridge(self, stream, sock, on_end))
+        kind = Bridge if sock.family == socket.AF_UNIX else TcpBridge
+        self._join(stream, kind(self, stream, sock, on_end))
+
+    def join(self, stream: int, end: End) -> None:
+        """Give the stream an end of the caller's making."""
+        self._join(stream, end)
 
     def consume(self, stream: int, on_data: Callable[[memoryview], None], on_end: OnEnd) -> None:
         """Take all that comes; the view is valid only during `on_data`. `on_end(0)`: complete. Ends our direction."""
@@ -280,15 +296,17 @@ class Session:
         if early is not None or not self.connection.is_open(stream):
             self.loop.call_soon(functools.partial(self._catch_up, stream, end, early or ()))
 
-    def _catch_up(self, stream: int, end: End, early: Sequence[Event]) -> None:
+    def _catch_up(self, stream: int, end: End, early: Sequence[Early]) -> None:
         # What came before the stream was joined; or the news that it is closed already.
         for event in early:
             if self._ends.get(stream) is not end:
                 return
             if type(event) is DataReceived:
                 end.on_data(event.data)
-            else:
+            elif not isinstance(event, Urgent):
                 end.on_eof()
+            elif isinstance(end, TcpBridge):
+                end.on_urgent(event.position, event.byte)
         if self._ends.get(stream) is end and not early:
             end.on_reset(ECONNRESET)
         self.flush_soon()
@@ -329,6 +347,11 @@ class Session:
         closing.timer = self.loop.call_later(FLUSH_S, self._finish)
         self.connection.send(Bye(closing.reason))
         self.flush_soon()
+
+    @property
+    def delivering(self) -> bool:
+        """Whether a bridged socket has still to take the last of what came for it."""
+        return any(isinstance(end, Bridge) and end.delivering for end in self._ends.values())
 
     def abandon(self) -> None:
         """End the session without a word, the transport with it. Everything here ends with ECONNRESET."""

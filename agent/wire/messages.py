@@ -10,58 +10,12 @@ Paths, names and environment entries are bytes: Linux gives them no encoding.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Tuple, Type, TypeVar
+from typing import Tuple
 
+from .values import ANYWHERE, MESSAGES, Address, FileStat, Message, message
 
-class Message:
-    """Base of everything that travels as a control message."""
-
-
-MESSAGES: Dict[int, Type[Message]] = {}
-"""Message number on the wire -> class. Numbers are never reused."""
-
-M = TypeVar("M", bound=Type[Message])
-
-
-def message(number: int) -> Callable[[M], M]:
-    """Register a message class under its wire number."""
-
-    def register(cls: M) -> M:
-        if number in MESSAGES:
-            raise ValueError(f"message number {number} is taken by {MESSAGES[number].__name__}")
-        MESSAGES[number] = cls
-        return cls
-
-    return register
-
-
-@dataclass(frozen=True)
-class Address:
-    """An internet socket address as the pod's kernel sees it: packed IPv4 (4 bytes) or IPv6 (16 bytes), and port."""
-
-    ip: bytes
-    port: int
-
-
-@dataclass(frozen=True)
-class FileStat:
-    """stat(2), statx(2): the fields of a pod file. Times in nanoseconds; `btime_ns` is -1 when the pod has none."""
-
-    dev: int
-    ino: int
-    mode: int
-    nlink: int
-    uid: int
-    gid: int
-    rdev: int
-    size: int
-    blksize: int
-    blocks: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
-    btime_ns: int
-
+# With the messages themselves, which have no need to be listed.
+__all__ = ["ANYWHERE", "MESSAGES", "Address", "FileStat", "Message", "message"]
 
 # -- replies of general use -----------------------------------------------------------------------------------------
 
@@ -209,10 +163,18 @@ class OpenedDirectory(Message):
 @message(40)
 @dataclass(frozen=True)
 class ConnectTcp(Message):
-    """connect(2) from the pod. On success stream `stream` carries the connection. Reply: `Connected`."""
+    """connect(2) from the pod. On success stream `stream` carries the connection. Reply: `Connected`.
+
+    `source` is what the client's program has bound its socket to: zeros and port 0 leave the choice to the pod's kernel.
+    Its port is insisted on if `is_port_firm`, else only taken if free. `options` are (level, name, value) triples of
+    setsockopt(2), one after the other, with Linux's numbers; the agent takes those it knows and ignores the rest.
+    """
 
     stream: int
     peer: Address
+    source: Address = ANYWHERE
+    is_port_firm: bool = False
+    options: Tuple[int, ...] = ()
 
 
 @message(41)
@@ -227,7 +189,7 @@ class Connected(Message):
 @message(42)
 @dataclass(frozen=True)
 class OpenUdp(Message):
-    """socket(2) SOCK_DGRAM in the pod; `family` is 4 or 6.
+    """socket(2) SOCK_DGRAM in the pod; `family` is 4 or 6; `port` is the source port if it is free there (0: any).
 
     Each DATA frame of the stream is one datagram with its peer in front (see `pack_datagram` in this package).
     Reply: `UdpOpened`.
@@ -235,6 +197,7 @@ class OpenUdp(Message):
 
     stream: int
     family: int
+    port: int
 
 
 @message(43)
@@ -251,12 +214,15 @@ class ConnectUnix(Message):
     """connect(2) to a unix socket of the pod; `path` as in sun_path (abstract names begin with NUL).
 
     `kind` is SOCK_STREAM (1), SOCK_DGRAM (2) or SOCK_SEQPACKET (5). On success stream `stream` carries the connection:
-    bytes, or for the other two kinds one message in each DATA frame. Reply: `Done`.
+    bytes, or for the other two kinds messages (see README.md of this package). A datagram socket gets a name, so that it
+    can be answered. While the listener's backlog is full the agent tries again for `patience_ms`, then the errno is
+    EAGAIN. Reply: `UnixConnected`.
     """
 
     stream: int
     path: bytes
     kind: int
+    patience_ms: int
 
 
 @message(45)
@@ -298,6 +264,38 @@ class RouteReplies(Message):
     """Reply to `AskRoutes`: the kernel's datagrams up to and with its last (NLMSG_DONE, NLMSG_ERROR or a single message)."""
 
     datagrams: Tuple[bytes, ...]
+
+
+@message(60)
+@dataclass(frozen=True)
+class UnixConnected(Message):
+    """Reply to `ConnectUnix`: the peer's name as getpeername(2) gives it in the pod, as in sun_path."""
+
+    peer: bytes
+
+
+@message(70)
+@dataclass(frozen=True)
+class GiveUpConnect(Message):
+    """Notice, client to agent: nobody wants the connection of the `ConnectTcp` with this stream any more.
+
+    If still unanswered, that is answered `Failed(ECANCELED)`. The client resets the stream as well.
+    """
+
+    stream: int
+
+
+@message(71)
+@dataclass(frozen=True)
+class Urgent(Message):
+    """Notice, both ways: urgent data (tcp(7), MSG_OOB) on a stream that carries a TCP connection.
+
+    `byte` stands behind `position` bytes of DATA and is none of them. Who is past that place passes it on at once.
+    """
+
+    stream: int
+    position: int
+    byte: int
 
 
 # -- incoming network -----------------------------------------------------------------------------------------------

@@ -121,6 +121,11 @@ class Outgoing:
 
     # -- emptying ---------------------------------------------------------------------------------------------------
 
+    @property
+    def idle(self) -> bool:
+        """Whether `take` would give nothing. False may still mean so: a stream that waits for an ACK is counted."""
+        return not (self._ready or self._control or self._unsequenced or self._replay)
+
     def take(self, max_bytes: int) -> List[Buffer]:
         """The next buffers for the transport: whole frames, stopping at the first that reaches `max_bytes`."""
         out: List[Buffer] = []

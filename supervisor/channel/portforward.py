@@ -1,38 +1,47 @@
-"""A byte stream to one port of a pod, through the API server: the `v4.channel.k8s.io` port-forward protocol.
+"""A byte stream to one port of a pod, through the API server: which protocol, and what the session needs of it.
 
-Every binary message starts with a channel number. One port is forwarded, so there are two: 0 carries the bytes, 1 an
-error text. The server opens each by a message that holds the port (little-endian u16). There is no message for "this
-direction has ended"; the protocol above has its own. A connection that the pod refuses is learnt only from a text on
-channel 1, after the WebSocket was opened in good order.
+Three protocols for the same thing, see `Opener`. On a real cluster, both ways at once, the machine's CPU time per byte was
+11 ns with SPDY, 17 to 20 with kubectl's SPDY in a WebSocket, 21 to 25 with `v4.channel.k8s.io`, whose messages the container
+runtime unmasks byte by byte.
 
-The server copies in pieces of 32 KiB. Messages of 64 KiB from us were fastest: smaller ones cost us more, larger ones
-make the far end (which collects a message whole, in a growing buffer) slower.
-Two credentials are checked by newer API servers: `get` and `create` on pods/portforward.
+`v4.channel.k8s.io`: every binary message starts with a channel number. One port is forwarded, so there are two: 0 carries the
+bytes, 1 an error text. The server opens each by a message that holds the port (little-endian u16). There is no message for
+"this direction has ended"; the protocol above has its own. In all of them a connection that the pod refuses is learnt only
+from an error text, after the upgrade went well.
+
+SPDY needs the right to `create` pods/portforward, a WebSocket that to `get`, in newer API servers both.
 """
 
 from __future__ import annotations
 
-import select
+import socket
 import ssl
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from .dial import Host, dial
-from .websocket import Buffer, UpgradeRefused, WebSocket, WebSocketBroken, upgrade
+from .forwarding import SEND_SIZE, ForwardFailed, MessageSocket, PortForwardTransport
+from .rawsocket import upgrade_raw
+from .spdyforward import PROTOCOL, STREAM_PROTOCOL, TUNNELLED, SpdyTransport
+from .websocket import UpgradeRefused, WebSocketBroken, upgrade
+
+__all__ = [
+    "SEND_SIZE",
+    "AgentPort",
+    "ChannelTransport",
+    "Endpoint",
+    "ForwardFailed",
+    "Opener",
+    "PortForwardChannel",
+    "PortForwardTransport",
+    "open_port_forward",
+]
 
 SUBPROTOCOL = "v4.channel.k8s.io"
-SEND_SIZE = 64 * 1024
 CONNECT_TIMEOUT_S = 15.0
 _DATA = 0
 _ERROR = 1
-_ERROR_TEXT_LIMIT = 4096
-
-
-class ForwardFailed(ConnectionError):
-    """The far end could not reach the port (nobody listens yet, the pod is gone); the text is its own."""
 
 
 class Endpoint(Protocol):
@@ -64,53 +73,21 @@ class AgentPort:
     port: int
 
 
-class PortForwardTransport:
-    """`agent.pump.transport.Transport` over a port-forward WebSocket."""
+class ChannelTransport(PortForwardTransport):
+    """`agent.pump.transport.Transport` over a `v4.channel.k8s.io` WebSocket."""
 
-    def __init__(self, websocket: WebSocket, port: int) -> None:
-        self._websocket = websocket
+    protocol = SUBPROTOCOL
+
+    def __init__(self, socket: MessageSocket, port: int) -> None:
+        super().__init__(socket)
         self._announcement = port.to_bytes(2, "little")
         self._opened = [False, False]
-        self._received: deque[memoryview] = deque()
-        self._failure = ""
 
-    def fileno(self) -> int:
-        """The descriptor to watch, -1 after `close`."""
-        return self._websocket.fileno()
-
-    def recv(self, size: int) -> bytes:
-        """Up to `size` bytes; BlockingIOError if there are none, b"" at the end.
-
-        ForwardFailed, with the server's text, if the far end says that the connection is broken.
-        """
-        self._take_messages()
-        while not self._received:
-            if self._websocket.ended:
-                if self._failure:
-                    raise ForwardFailed(self._failure)
-                return b""
-            self._websocket.pull()
-            self._take_messages()
-        first = self._received[0]
-        if len(first) > size:
-            self._received[0] = first[size:]
-            return bytes(first[:size])
-        self._received.popleft()
-        if not self._received:
-            return bytes(first)
-        return self._join(first, size)
-
-    def _join(self, first: memoryview, size: int) -> bytes:
-        # Several messages at once: one turn of the loop above for all that one read of the socket brought.
-        parts = [first]
-        left = size - len(first)
-        while self._received and len(self._received[0]) <= left:
-            left -= len(self._received[0])
-            parts.append(self._received.popleft())
-        return b"".join(parts)
+    def _frame(self, size: int) -> bytes:
+        return b"\x00"
 
     def _take_messages(self) -> None:
-        messages = self._websocket.messages
+        messages = self._socket.messages
         while messages:
             message = memoryview(messages.popleft())
             if len(message) == 0:
@@ -126,109 +103,81 @@ class PortForwardTransport:
                 if len(payload):
                     self._received.append(payload)
             else:
-                self._failure = (self._failure + bytes(payload).decode("utf-8", "replace"))[:_ERROR_TEXT_LIMIT]
-                self._websocket.ended = True
+                self._fail(bytes(payload).decode("utf-8", "replace"))
 
-    def send(self, data: Buffer) -> int:
-        """Take up to SEND_SIZE bytes for sending; BlockingIOError if too much waits already. b"" only flushes."""
-        if not len(data):
-            self._websocket.flush()
-            return 0
-        return self.sendv((data,))
 
-    def sendv(self, buffers: Sequence[Buffer]) -> int:
-        """As `send`, of several buffers in one message."""
-        message: list[Buffer] = [b"\x00"]
-        size = 0
-        for buffer in buffers:
-            if size + len(buffer) >= SEND_SIZE:
-                message.append(memoryview(buffer)[: SEND_SIZE - size])
-                size = SEND_SIZE
-                break
-            message.append(buffer)
-            size += len(buffer)
-        self._websocket.push(b"".join(message))
-        return size
+class Opener:
+    """Opens port-forwards to one port, and remembers what the servers in between do not take.
 
-    def pending(self) -> bool:
-        """True if `recv` has something for which the descriptor is not ready."""
-        websocket = self._websocket
-        return bool(self._received or websocket.messages) or websocket.ended or websocket.pending()
+    First SPDY as such: it costs the API server least, which then only copies. If that upgrade is refused, a WebSocket, by
+    which newer API servers take the same SPDY, older ones and container runtimes `v4.channel.k8s.io`.
+    """
 
-    def wants_write(self) -> bool:
-        """True if bytes wait for the socket: watch it for writing, then `send(b"")`."""
-        return self._websocket.wants_write()
+    def __init__(self, endpoint: Endpoint, agent: AgentPort) -> None:
+        self._endpoint = endpoint
+        self._agent = agent
+        self._spdy_refused = False
+        name = f"[{endpoint.host.name}]" if ":" in endpoint.host.name else endpoint.host.name
+        self._host = f"{name}:{endpoint.host.port}"
+        self._path = f"{endpoint.host.prefix}/api/v1/namespaces/{agent.namespace}/pods/{agent.pod}/portforward"
 
-    def flush(self) -> bool:
-        """Write what waits as far as the socket takes it; True if nothing is left."""
-        return self._websocket.flush()
+    def open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> PortForwardTransport:
+        """Forward the port over a new connection. Blocks until the API server has agreed.
 
-    def wait_readable(self, timeout_s: float) -> bool:
-        """Write what waits, and wait until the pod has sent a byte; False at the timeout. The byte stays here.
-
-        ForwardFailed (or another OSError) if the connection ended instead.
+        UpgradeRefused with the API's answer; other OSErrors if it cannot be reached. One renewal of credentials is tried.
         """
-        deadline = time.monotonic() + timeout_s
-        self._take_messages()
-        while not self._received:
-            if self._websocket.ended:
-                raise ForwardFailed(self._failure or "the pod closed the connection")
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            if not self._websocket.pending():
-                wait_for(self.fileno(), self._websocket.wants_write(), left)
-            self._websocket.flush()
-            try:
-                self._websocket.pull()
-            except BlockingIOError:
-                continue
-            self._take_messages()
-        return True
+        try:
+            return self._open(timeout_s)
+        except UpgradeRefused as refused:
+            if refused.status != 401 or not self._endpoint.renew():
+                raise
+            return self._open(timeout_s)
 
-    def close(self) -> None:
-        """End the port-forward. What the socket does not take at once is lost."""
-        self._websocket.close()
+    def _open(self, timeout_s: float) -> PortForwardTransport:
+        if self._spdy_refused:
+            return self._over_websocket(self._dial(timeout_s))
+        sock = self._dial(timeout_s)
+        try:
+            return self._over_spdy(sock)
+        except UpgradeRefused as refused:
+            if refused.status == 401:
+                raise
+            transport = self._over_websocket(self._dial(timeout_s))
+            # A server error may pass, a refusal does not.
+            self._spdy_refused = refused.status < 500
+            return transport
+        except ConnectionError:  # dropped without an answer
+            return self._over_websocket(self._dial(timeout_s))
 
+    def _dial(self, timeout_s: float) -> socket.socket:
+        endpoint = self._endpoint
+        context, proxy = endpoint.context(), endpoint.proxy
+        return dial(endpoint.host, timeout_s, context=context, server_name=endpoint.server_name, proxy=proxy)
 
-def wait_for(fd: int, writing: bool, timeout_s: float) -> None:
-    """poll(2) one descriptor (select(2) stops at descriptor 1023)."""
-    poller = select.poll()
-    poller.register(fd, select.POLLIN | (select.POLLOUT if writing else 0))
-    poller.poll(max(1, int(timeout_s * 1000)))
+    def _over_spdy(self, sock: socket.socket) -> PortForwardTransport:
+        headers = {**self._endpoint.headers(), "X-Stream-Protocol-Version": STREAM_PROTOCOL}
+        try:
+            return SpdyTransport(upgrade_raw(sock, "POST", self._host, self._path, headers, PROTOCOL), self._agent.port)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _over_websocket(self, sock: socket.socket) -> PortForwardTransport:
+        scheme = "wss" if self._endpoint.host.tls else "ws"
+        url = f"{scheme}://{self._host}{self._path}?ports={self._agent.port}"
+        try:
+            websocket = upgrade(sock, url, self._endpoint.headers(), [TUNNELLED, SUBPROTOCOL])
+            if websocket.subprotocol == TUNNELLED:
+                return SpdyTransport(websocket, self._agent.port, TUNNELLED)
+            return ChannelTransport(websocket, self._agent.port)
+        except BaseException:
+            sock.close()
+            raise
 
 
 def open_port_forward(endpoint: Endpoint, agent: AgentPort, timeout_s: float = CONNECT_TIMEOUT_S) -> PortForwardTransport:
-    """Forward a port of a pod over a new connection. Blocks until the API server has agreed.
-
-    UpgradeRefused with the API's answer; other OSErrors if it cannot be reached. One renewal of credentials is tried.
-    """
-    pods = f"{endpoint.host.prefix}/api/v1/namespaces/{agent.namespace}/pods"
-    path = f"{pods}/{agent.pod}/portforward?ports={agent.port}"
-    name = f"[{endpoint.host.name}]" if ":" in endpoint.host.name else endpoint.host.name
-    url = f"{'wss' if endpoint.host.tls else 'ws'}://{name}:{endpoint.host.port}{path}"
-    try:
-        websocket = _open(endpoint, url, timeout_s)
-    except UpgradeRefused as refused:
-        if refused.status != 401 or not endpoint.renew():
-            raise
-        websocket = _open(endpoint, url, timeout_s)
-    return PortForwardTransport(websocket, agent.port)
-
-
-def _open(endpoint: Endpoint, url: str, timeout_s: float) -> WebSocket:
-    sock = dial(
-        endpoint.host,
-        timeout_s,
-        context=endpoint.context(),
-        server_name=endpoint.server_name,
-        proxy=endpoint.proxy,
-    )
-    try:
-        return upgrade(sock, url, endpoint.headers(), [SUBPROTOCOL])
-    except BaseException:
-        sock.close()
-        raise
+    """One port-forward, see `Opener.open`."""
+    return Opener(endpoint, agent).open(timeout_s)
 
 
 class PortForwardChannel:
@@ -248,8 +197,7 @@ class PortForwardChannel:
         refusal: Callable[[OSError], Exception],
         last_words: Callable[[], str],
     ) -> None:
-        self._endpoint = endpoint
-        self._agent = agent
+        self._opener = Opener(endpoint, agent)
         self._hello = hello
         self._refusal = refusal
         self._last_words = last_words
@@ -261,7 +209,7 @@ class PortForwardChannel:
         UpgradeRefused by 401 or 403.
         """
         try:
-            transport = open_port_forward(self._endpoint, self._agent)
+            transport = self._opener.open()
         except UpgradeRefused as refused:
             if refused.status in (401, 403):
                 raise
@@ -277,7 +225,7 @@ class PortForwardChannel:
     def open(self) -> PortForwardTransport:
         """A connection to the agent, non-blocking from here on. OSError: try again later; UsageError: never."""
         try:
-            return open_port_forward(self._endpoint, self._agent)
+            return self._opener.open()
         except UpgradeRefused as refused:
             if refused.status >= 500 or refused.status == 429:
                 raise

@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus, NegotiationError
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -28,7 +29,8 @@ WRITE_LIMIT = 256 * 1024
 MESSAGE_LIMIT = 4 * 1024 * 1024
 _BODY_LIMIT = 64 * 1024
 
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a non-blocking socket raises for "not now", with and without TLS."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -67,6 +69,11 @@ class WebSocket:
         """The socket's descriptor, -1 after `close`."""
         return self._sock.fileno()
 
+    @property
+    def subprotocol(self) -> str:
+        """What the server chose of those offered, "" for none."""
+        return self._protocol.subprotocol or ""
+
     def pull(self) -> None:
         """recv(2) what is there, up to READ_SIZE, into `messages`; BlockingIOError if nothing is there.
 
@@ -94,7 +101,7 @@ class WebSocket:
         while size < READ_SIZE:
             try:
                 count = self._sock.recv_into(self._space[size:])
-            except _WOULD_BLOCK:
+            except WOULD_BLOCK:
                 if size == 0:
                     raise BlockingIOError("nothing to read") from None
                 break
@@ -134,7 +141,7 @@ class WebSocket:
         while self._output:
             try:
                 count = self._sock.send(self._output[0])
-            except _WOULD_BLOCK:
+            except WOULD_BLOCK:
                 return False
             except OSError:
                 if self._protocol.state is State.OPEN and not self.ended:
@@ -185,7 +192,7 @@ def upgrade(sock: socket.socket, url: str, headers: dict[str, str], subprotocols
     UpgradeRefused with the HTTP status and body if the server declines; WebSocketBroken if it makes no sense.
     """
     offered = [Subprotocol(name) for name in subprotocols]
-    protocol = ClientProtocol(parse_uri(url), subprotocols=offered, max_size=MESSAGE_LIMIT)
+    protocol = _LenientProtocol(parse_uri(url), subprotocols=offered, max_size=MESSAGE_LIMIT)
     request = protocol.connect()
     for name, value in headers.items():
         request.headers[name] = value
@@ -195,6 +202,16 @@ def upgrade(sock: socket.socket, url: str, headers: dict[str, str], subprotocols
     if protocol.subprotocol not in offered:
         raise WebSocketBroken(f"the server chose no subprotocol of {', '.join(subprotocols)}")
     return WebSocket(sock, protocol)
+
+
+class _LenientProtocol(ClientProtocol):
+    # Kubernetes' "SPDY/3.1+portforward.k8s.io" is no token, as the library, like the RFC, wants a subprotocol's name to be.
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        chosen = headers.get_all("Sec-WebSocket-Protocol")
+        known = [name for name in self.available_subprotocols or () if [name] == chosen]
+        if chosen and not known:
+            raise NegotiationError(f"unsupported subprotocol: {', '.join(chosen)}")
+        return known[0] if known else None
 
 
 def _await_response(sock: socket.socket, protocol: ClientProtocol) -> None:

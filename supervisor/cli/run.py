@@ -49,7 +49,11 @@ def occupy_standard_files() -> None:
 
 
 def _relay_settings(config: Config) -> RelaySettings:
-    return RelaySettings(startup_timeout_s=config.agent.startup_timeout_s, temporary_directory=os.environ.get("TMPDIR"))
+    return RelaySettings(
+        startup_timeout_s=config.agent.startup_timeout_s,
+        temporary_directory=os.environ.get("TMPDIR"),
+        dns=config.dns,
+    )
 
 
 def _absolute(program: str) -> bytes:

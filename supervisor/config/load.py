@@ -7,12 +7,14 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...syscalls.name_rules import WITHOUT_FILTER, DnsConfig
 from ...syscalls.path_rules import FileConfig, FsMode, PathRules, PatternError, compile_pattern
 from ...syscalls.policy import PolicyConfig
 from ..environment import EnvConfig
 from ..errors import EXIT_USAGE, UsageError
 from ..targets.kubernetes.settings import DEFAULT_IMAGE, AgentSettings, KubeSettings
 from . import schema
+from .dns import read_dns
 from .env_file import parse_env_file
 from .file import read_file
 from .incoming import read_incoming
@@ -21,6 +23,7 @@ from .overlays import Flags, check_exclusive, flag_tree, layered, variable_tree
 from .schema import Listed, Tree, default, listed, validate
 from .support import unsupported
 from .target import FORMS, TargetSpec, parse_target
+from .unix import read_unix_streams
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Config:
     trace: bool = False
     stats: bool = False
     warnings: tuple[str, ...] = ()
+    dns: DnsConfig = WITHOUT_FILTER
 
     def parsed_target(self) -> TargetSpec:
         """What `target` names; UsageError if it is missing, not understood or not supported yet."""
@@ -84,11 +88,17 @@ def _key(tree: Tree) -> str:
 
 def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: str) -> Config:
     warnings: list[str] = []
+
+    def resolve(path: str) -> str:
+        return os.path.join(os.fsdecode(machine.working_directory), _expand_home(path, machine.environ))
+
     policy = PolicyConfig(
         files=_files(root.feature.fs, machine, warnings),
-        outgoing=read_outgoing(root.feature.network.outgoing, warnings),
-        incoming=read_incoming(root.feature.network.incoming, warnings),
+        outgoing=read_outgoing(root.feature.network.outgoing),
+        unix_streams=read_unix_streams(root.feature.network.outgoing),
+        incoming=read_incoming(root.feature.network.incoming, root.agent, warnings, resolve),
         dns=default(root.feature.network.dns.enabled, True),
+        interfaces=default(root.feature.network.interfaces, True),
         hostname=default(root.feature.hostname, True),
         ipv6=default(root.feature.network.ipv6, True),
     )
@@ -103,6 +113,7 @@ def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: s
         agent=_agent(root.agent, warnings),
         env=_env(root.feature.env, machine),
         policy=policy,
+        dns=read_dns(root.feature.network.dns, policy.outgoing, warnings),
         key=key,
         trace=flags.trace,
         stats=flags.stats,

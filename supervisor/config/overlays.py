@@ -73,6 +73,7 @@ _VARIABLES = {
     "AGENT_IMAGE": "agent.image",
     "AGENT_STARTUP_TIMEOUT": "agent.startup_timeout",
     "AGENT_COMMUNICATION_TIMEOUT": "agent.communication_timeout",
+    "AGENT_STEALER_FLUSH_CONNECTIONS": "agent.flush_connections",
     "AGENT_TTL": "agent.ttl",
     "EPHEMERAL_CONTAINER": "agent.ephemeral",
     "FILE_MODE": "feature.fs.mode",
@@ -88,6 +89,7 @@ _VARIABLES = {
     "OUTGOING_REMOTE_UNIX_STREAMS": "feature.network.outgoing.unix_streams",
     "ENABLE_IPV6": "feature.network.ipv6",
     "AGENT_TCP_STEAL_TRAFFIC": "feature.network.incoming.mode",
+    "OPERATOR_ON_CONCURRENT_STEAL": "feature.network.incoming.on_concurrent_steal",
     "HTTP_HEADER_FILTER": "feature.network.incoming.http_filter.header_filter",
     "HTTP_HEADER_FILTER_JQ": "feature.network.incoming.http_filter.header_filter_jq",
     "HTTP_PATH_FILTER": "feature.network.incoming.http_filter.path_filter",
@@ -96,7 +98,13 @@ _VARIABLES = {
     "SKIP_PROCESSES": "skip_processes",
     "SKIP_BUILD_TOOLS": "skip_build_tools",
 }
-_LISTS = ("feature.fs.read_write", "feature.fs.read_only", "feature.fs.local", "skip_processes")
+_LISTS = (
+    "feature.fs.read_write",
+    "feature.fs.read_only",
+    "feature.fs.local",
+    "feature.network.outgoing.unix_streams",
+    "skip_processes",
+)
 _PORTS = "feature.network.incoming.http_filter.ports"
 _INCOMING = "feature.network.incoming.mode"
 
@@ -104,6 +112,7 @@ _EXCLUSIVE = (
     ("feature.env.include", "feature.env.exclude"),
     ("feature.network.incoming.ports", "feature.network.incoming.ignore_ports"),
     ("feature.network.outgoing.filter.remote", "feature.network.outgoing.filter.local"),
+    ("feature.network.dns.filter.remote", "feature.network.dns.filter.local"),
 )
 
 

@@ -48,9 +48,9 @@ class Agent(_Keys, frozen=True):
     dns: Any = None
     exclude_from_mesh: Any = None
     external_ip_fix: Any = None
-    flush_connections: Any = None
+    flush_connections: bool | None = None
     http_detection_timeout: Any = None
-    inject_headers: Any = None
+    inject_headers: bool | None = None
     jaq_time_limit: Any = None
     json_log: Any = None
     labels: Any = None
@@ -97,6 +97,37 @@ class Fs(_Keys, frozen=True):
 Port = typing.Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
+class HttpFilter(_Keys, frozen=True):
+    """`feature.network.incoming.http_filter`: one of the filters, and the ports it is for."""
+
+    header_filter: str | None = None
+    path_filter: str | None = None
+    method_filter: str | None = None
+    header_filter_jq: Any = None
+    body_filter: dict[str, Any] | None = None
+    all_of: list[Any] | None = None
+    any_of: list[Any] | None = None
+    ports: list[Port] | Port | None = None
+
+
+class TlsDelivery(_Keys, frozen=True):
+    """`feature.network.incoming.tls_delivery`; the last two are this tool's own."""
+
+    protocol: typing.Literal["tls", "tcp"] | None = None
+    trust_roots: Listed | None = None
+    server_cert: str | None = None
+    server_name: str | None = None
+    pod_certificate: str | None = None
+    pod_key: str | None = None
+
+
+class Sample(_Keys, frozen=True):
+    """`feature.network.incoming.sample`, this tool's own."""
+
+    percent: float | None = None
+    per_second: float | None = None
+
+
 class Incoming(_Keys, frozen=True):
     """`feature.network.incoming`."""
 
@@ -105,15 +136,17 @@ class Incoming(_Keys, frozen=True):
     ignore_ports: list[Port] | None = None
     ports: list[Port] | None = None
     ignore_localhost: bool | None = None
-    http_filter: dict[str, Any] | None = None
-    listen_ports: Any = None
-    on_concurrent_steal: Any = None
-    tls_delivery: Any = None
-    https_delivery: Any = None
+    http_filter: HttpFilter = HttpFilter()
+    listen_ports: list[tuple[Port, Port]] | None = None
+    on_concurrent_steal: typing.Literal["abort", "continue", "override"] | None = None
+    tls_delivery: TlsDelivery | None = None
+    https_delivery: TlsDelivery | None = None
+    sample: Sample = Sample()
+    probes: typing.Literal["pass", "take"] | None = None
 
 
 class AddressFilter(_Keys, frozen=True):
-    """`feature.network.outgoing.filter`: one of the two."""
+    """`feature.network.outgoing.filter`, `feature.network.dns.filter`: one of the two."""
 
     remote: Listed | None = None
     local: Listed | None = None
@@ -126,14 +159,15 @@ class Outgoing(_Keys, frozen=True):
     udp: bool | None = None
     ignore_localhost: bool | None = None
     filter: AddressFilter = AddressFilter()
-    unix_streams: Any = None
+    unix_streams: Listed | None = None
 
 
 class Dns(_Keys, frozen=True):
     """`feature.network.dns`."""
 
     enabled: bool | None = None
-    filter: Any = None
+    filter: AddressFilter = AddressFilter()
+    cache: bool | None = None
 
 
 class Network(_Keys, frozen=True):
@@ -142,6 +176,7 @@ class Network(_Keys, frozen=True):
     incoming: Incoming = Incoming()
     outgoing: Outgoing = Outgoing()
     dns: Dns = Dns()
+    interfaces: bool | None = None
     ipv6: bool | None = None
 
 
@@ -201,7 +236,7 @@ def lengthen(source: str, raw: object) -> Tree:
     _rewrite(tree, ("agent", "image"), _image)
     _rewrite(tree, ("feature", "env"), _toggled({}, {"exclude": "*"}))
     _rewrite(tree, ("feature", "fs"), _toggled({"mode": "read"}, {"mode": "local"}, "mode"))
-    network_off = {"incoming": False, "outgoing": False, "dns": False}
+    network_off = {"incoming": False, "outgoing": False, "dns": False, "interfaces": False}
     _rewrite(tree, ("feature", "network"), _toggled({}, network_off))
     _rewrite(tree, ("feature", "network", "incoming"), _toggled({}, {"mode": "off"}, "mode"))
     _rewrite(tree, ("feature", "network", "outgoing"), _toggled({}, {"tcp": False, "udp": False}))

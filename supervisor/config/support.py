@@ -26,18 +26,11 @@ _LATER = {
     "agent.disabled_capabilities": "",
     "agent.dns": "",
     "agent.exclude_from_mesh": "",
-    "agent.inject_headers": "",
     "agent.metrics": "",
     "feature.copy_target": "the target itself is used",
     "feature.db_branches": "",
     "feature.preview": "",
     "feature.split_queues": "",
-    "feature.network.incoming.listen_ports": "the program listens on the ports it asks for",
-    "feature.network.incoming.on_concurrent_steal": "",
-    "feature.network.incoming.tls_delivery": "TLS traffic is handed over as it is",
-    "feature.network.incoming.https_delivery": "TLS traffic is handed over as it is",
-    "feature.network.outgoing.unix_streams": "unix sockets stay local",
-    "feature.network.dns.filter": "all names are resolved by the pod",
 }
 _PAID = {
     "profile": "",

@@ -10,16 +10,37 @@ from dataclasses import dataclass
 
 from ...agent.pump.loop import Loop
 from ...agent.pump.session import Session
-from ...agent.wire.messages import Bye, Failed, Incoming, Log, Message, OpenFile
-from ...syscalls.requests import Counts, GetCounts, Listen, StartConnect, UdpPeer
+from ...agent.wire.messages import AskRoutes, Bye, DatagramFailed, Done, Failed, Incoming, Log, Message, OpenFile
+from ...syscalls.name_rules import WITHOUT_FILTER, DnsConfig
+from ...syscalls.requests import (
+    AwaitRoutes,
+    Counts,
+    EndConnect,
+    GetCounts,
+    JoinUnix,
+    Listen,
+    OpenUnix,
+    ProbePing,
+    ReceiveUdp,
+    RouteSocket,
+    StartConnect,
+    UdpPeer,
+)
 from ..errors import InternalError
 from .addresses import AddressTable
 from .connects import Connects, FullListener
+from .dns import Dns
+from .dns_files import read_pod_files
+from .dns_tcp import NameConnections
 from .files import Files
 from .incoming import IncomingTraffic
 from .link import ASK, Packet
+from .pod_socket import probe
 from .report import say
+from .routes import Routes
 from .udp import UdpTraffic
+from .udp_incoming import UdpIncoming
+from .unix import UnixTraffic
 
 REQUEST_DEADLINE_S = 30.0
 
@@ -45,6 +66,7 @@ class Dispatch:
         *,
         temporary_directory: str | None = None,
         log_level: int = logging.WARNING,
+        dns: DnsConfig = WITHOUT_FILTER,
     ) -> None:
         self._session = session
         self._outward = outward
@@ -52,9 +74,31 @@ class Dispatch:
         self._open_asks: set[int] = set()
         self._over = False
         self._files = Files(session, temporary_directory)
-        self._connects = Connects(loop, session, listeners, outward.tell)
+        self.dns = Dns.of_machine(dns, loop, outward.tell)
+        joins = NameConnections(loop, session, self.dns)
+        self._connects = Connects(loop, session, listeners, outward.tell, joins.join)
         self._incoming = IncomingTraffic(loop, session, table)
-        self._udp = UdpTraffic(loop, session, table)
+        self._udp_incoming = UdpIncoming(loop, session, table)
+        self._routes = Routes(loop, session)
+        self._udp = UdpTraffic(loop, session, table, self.dns, outward.tell)
+        self._unix = UnixTraffic(loop, session)
+
+    @property
+    def routes_port(self) -> int:
+        """For `Ready`."""
+        return self._routes.port
+
+    def prepare(self, done: Callable[[], None]) -> None:
+        """The agent is up: learn what filters by name need of the pod, then call `done`; at once if it is nothing."""
+        if not self.dns.wants_pod_files:
+            done()
+            return
+
+        def learn(resolv_conf: bytes, hosts: bytes) -> None:
+            self.dns.learn_files(resolv_conf, hosts)
+            done()
+
+        read_pod_files(self._session, learn)
 
     def from_tracer(self, packet: Packet) -> None:
         """An ask or a tell of the tracer."""
@@ -64,8 +108,15 @@ class Dispatch:
             _close(packet.fd)
         elif isinstance(packet.message, UdpPeer) and packet.fd >= 0:
             self._udp.add(packet.message, packet.fd)
+        elif isinstance(packet.message, RouteSocket):
+            self._routes.add(packet.message)
+        elif isinstance(packet.message, JoinUnix):
+            self._unix.join(packet.message, packet.fd)
         elif isinstance(packet.message, StartConnect):
             self._connects.start(packet.message)
+            _close(packet.fd)
+        elif isinstance(packet.message, EndConnect):
+            self._connects.end(packet.message)
             _close(packet.fd)
         else:
             raise InternalError(f"the tracer told {packet.message}")
@@ -74,6 +125,8 @@ class Dispatch:
         """A notice of the agent."""
         if isinstance(message, Incoming):
             self._incoming.accept(message)
+        elif isinstance(message, DatagramFailed):
+            self._udp.failed(message)
         elif isinstance(message, Log):
             if message.level >= self._log_level:
                 say(f"agent: {message.text}")
@@ -83,7 +136,12 @@ class Dispatch:
     def finish(self) -> None:
         """The program has ended: no more datagrams, no new connections; those that are there may end in order."""
         self._incoming.close()
+        self._udp_incoming.close()
         self._udp.close()
+        self._connects.close()
+        self.dns.close()
+        self._unix.close()
+        self._routes.close()
 
     def fail_all(self, number: int) -> None:
         """The session is lost: answer what is open, and from now on every ask, with `Failed(number)`."""
@@ -101,10 +159,23 @@ class Dispatch:
             reply(Counts(session.round_trips, session.bytes_sent, session.bytes_received))
         elif self._over:
             reply(Failed(errno.ENETDOWN, "the session with the agent is lost"))
+        elif isinstance(message, EndConnect):
+            self._connects.end(message)
+            reply(Done())
         elif isinstance(message, OpenFile):
             self._files.open(message, reply)
+        elif isinstance(message, AskRoutes):
+            self._routes.ask(message, reply)
+        elif isinstance(message, AwaitRoutes):
+            self._routes.wait(message, reply)
+        elif isinstance(message, OpenUnix):
+            self._unix.open(message, reply)
+        elif isinstance(message, ProbePing):
+            probe(self._session, message.family, reply)
         elif isinstance(message, Listen):
             self._incoming.listen(message, reply)
+        elif isinstance(message, ReceiveUdp):
+            self._udp_incoming.receive(message, reply)
         else:
             self._session.request(message, reply, REQUEST_DEADLINE_S)
 

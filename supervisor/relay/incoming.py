@@ -1,9 +1,9 @@
-"""Connections for the pod that the tracee accepts: stolen in the pod, made again here on loopback.
+"""Connections for the pod that the tracee accepts: stolen or mirrored in the pod, made again here on loopback.
 
-`Listen` names a listening socket of the tracee; its pod port is stolen as long as at least one such socket is there
-(SO_REUSEPORT workers and IPv4/IPv6 pairs have several). For each stolen connection the relay connects to the tracee's
+`Listen` names a listening socket of the tracee; its pod port is subscribed as long as at least one such socket is there
+(SO_REUSEPORT workers and IPv4/IPv6 pairs have several). For each connection that comes the relay connects to the tracee's
 listener from a loopback socket, whose port is registered in the address table first, so that accept4 and getpeername
-tell the pod's peer.
+tell the pod's peer. Of a mirrored connection nothing here is different: the agent drops what the tracee answers.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from ...syscalls.requests import Listen
 from .addresses import AddressTable
 from .loopback import family_of, loopback_of, sockaddr
 from .report import say
-from .watch import ListenerWatch
+from .watch import SocketWatch
 
-STEAL_DEADLINE_S = 30.0
+SUBSCRIBE_DEADLINE_S = 30.0
 
 
-# A pod port that is or will be stolen.
+# A pod port that is or will be subscribed.
 @dataclass
 class _Port:
     listeners: dict[int, Address] = field(default_factory=dict)  # inode -> where it listens
-    stolen: bool = False
+    subscribed: bool = False
     waiting: list[Callable[[Message], None]] = field(default_factory=list)  # for the reply to Subscribe
 
 
 class IncomingTraffic:
-    """All stolen ports and their connections of one session."""
+    """All subscribed ports and their connections of one session."""
 
-    def __init__(self, loop: Loop, session: Session, table: AddressTable, watch: ListenerWatch | None = None) -> None:
+    def __init__(self, loop: Loop, session: Session, table: AddressTable, watch: SocketWatch | None = None) -> None:
         self._loop = loop
         self._session = session
         self._table = table
-        self._watch = watch or ListenerWatch(loop, self._on_gone)
+        self._watch = watch or SocketWatch(loop, self._on_gone)
         self._ports: dict[int, _Port] = {}
         self._connecting: set[socket.socket] = set()
 
@@ -48,19 +48,18 @@ class IncomingTraffic:
         """Subscribe the port, unless that has been done; `reply` gets Done or the agent's Failed."""
         port = self._ports.setdefault(request.port, _Port())
         port.listeners[request.inode] = request.local
-        self._watch.add(request.inode, request.local.port)
-        if port.stolen:
+        self._watch.add(request.inode, request.local.port, by_port=request.multipath)
+        if port.subscribed:
             reply(Done())
             return
         port.waiting.append(reply)
         if len(port.waiting) == 1:
             number = request.port
-            self._session.request(
-                Subscribe(number, False, "", False), lambda message: self._on_stolen(number, message), STEAL_DEADLINE_S
-            )
+            wanted = Subscribe(number, request.mirror, request.rules, request.flush)
+            self._session.request(wanted, lambda message: self._on_reply(number, message), SUBSCRIBE_DEADLINE_S)
 
     def accept(self, notice: Incoming) -> None:
-        """Connect a stolen connection to the tracee's listener; reset it if nobody listens any more."""
+        """Connect one to the tracee's listener; reset it if nobody listens any more."""
         port = self._ports.get(notice.port)
         if port is None or not port.listeners:
             self._session.reset(notice.stream, errno.ECONNREFUSED)
@@ -75,11 +74,11 @@ class IncomingTraffic:
             sock.close()
         self._connecting.clear()
 
-    def _on_stolen(self, number: int, message: Message) -> None:
+    def _on_reply(self, number: int, message: Message) -> None:
         port = self._ports[number]
-        port.stolen = isinstance(message, Done)
+        port.subscribed = isinstance(message, Done)
         waiting, port.waiting = port.waiting, []
-        if not port.stolen:
+        if not port.subscribed:
             del self._ports[number]
             for inode in port.listeners:
                 self._watch.remove(inode)
@@ -90,17 +89,17 @@ class IncomingTraffic:
 
     def _on_gone(self, inode: int) -> None:
         for number, port in list(self._ports.items()):
-            if port.listeners.pop(inode, None) is not None and not port.listeners and port.stolen:
+            if port.listeners.pop(inode, None) is not None and not port.listeners and port.subscribed:
                 self._give_back(number)
 
     def _give_back(self, number: int) -> None:
         del self._ports[number]
 
-        def on_reply(message: Message) -> None:
+        def on_given_back(message: Message) -> None:
             if not isinstance(message, Done):
                 say(f"the agent did not give port {number} back to the pod: {getattr(message, 'text', '') or message}")
 
-        self._session.request(Unsubscribe(number), on_reply, STEAL_DEADLINE_S)
+        self._session.request(Unsubscribe(number), on_given_back, SUBSCRIBE_DEADLINE_S)
 
     # Try the addresses in turn; the last one's errno goes to the pod.
     def _try(self, notice: Incoming, targets: list[Address]) -> None:

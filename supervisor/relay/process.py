@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import gc
+import getpass
 import logging
 import os
 import resource
@@ -29,6 +30,7 @@ from ...agent.options import Options
 from ...agent.pump.loop import Loop
 from ...agent.pump.transport import Transport
 from ...agent.wire.messages import Message
+from ...syscalls.name_rules import WITHOUT_FILTER, DnsConfig
 from ...syscalls.requests import Lost, NotStarted, Ready
 from ..channel.base import Channel
 from ..errors import EXIT_OWN_FAILURE, UsageError
@@ -52,6 +54,7 @@ class RelaySettings:
     lease_s: int = 60
     log_level: int = logging.WARNING
     temporary_directory: str | None = None
+    dns: DnsConfig = WITHOUT_FILTER
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,15 @@ def _highest_descriptor() -> int:
     return max(map(int, os.listdir("/proc/self/fd")))
 
 
+# What other people are told who want a port that we have.
+def _who_we_are() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
 # The relay's life: start, serve, finish.
 class _Relay:
     def __init__(self, link: socket.socket, target: Target, settings: RelaySettings, addresses: AddressTable) -> None:
@@ -179,7 +191,10 @@ class _Relay:
         return self._stop_target()
 
     def _serve(self, channel: Channel, transport: Transport) -> None:
-        options = Options(**self._target.agent_target(), lease_s=self._settings.lease_s, log_level=self._settings.log_level)
+        settings = self._settings
+        options = Options(
+            **self._target.agent_target(), lease_s=settings.lease_s, log_level=settings.log_level, holder=_who_we_are()
+        )
         self._agent = AgentSession(
             self._loop,
             channel,
@@ -200,6 +215,7 @@ class _Relay:
             Outward(self._link.reply, self._link.tell),
             temporary_directory=self._settings.temporary_directory,
             log_level=self._settings.log_level,
+            dns=self._settings.dns,
         )
         boot = BootClient(self._target.boot_secret, build(options))
         self._agent.begin(transport, boot, self._settings.startup_timeout_s)
@@ -214,10 +230,14 @@ class _Relay:
         return self._dispatch
 
     def _on_up(self) -> None:
+        self._parts().prepare(self._on_prepared)
+
+    def _on_prepared(self) -> None:
         assert self._link is not None
         self._is_up = True
         ports = {family: listener.port for family, listener in self._listeners.items()}
-        self._link.tell(Ready(ports.get(socket.AF_INET, 0), ports.get(socket.AF_INET6, 0)))
+        ipv4, ipv6 = ports.get(socket.AF_INET, 0), ports.get(socket.AF_INET6, 0)
+        self._link.tell(Ready(ipv4, ipv6, self._parts().routes_port))
 
     def _on_notice(self, message: Message) -> None:
         self._parts().from_agent(message, self._on_bye)

@@ -9,6 +9,12 @@ A datagram from a peer to which the tracee has not sent (a TFTP server answers f
 when it comes. Like every UDP path this one may drop: when the stream has no credit, when the tracee does not read, when
 the pod has no such address family.
 
+Datagrams to port 53 are name queries, which dns.py may answer in the pod's stead. Echo requests (icmp(7)) go the same ways:
+the tracee has a UDP socket for them, too, whose port is the identifier that it finds in the replies.
+
+When the pod reports that a peer refuses datagrams (ICMP port unreachable), its loopback socket is closed and the tracer told
+(`PeerRefused`): the tracee's kernel then refuses by itself, until the tracer hands over another loopback socket.
+
 An idle pod socket is closed; the next datagram opens another, with another port, as behind any NAT. The loopback sockets
 live as long as the tracee's: their ports are what the tracee sends to.
 """
@@ -16,22 +22,23 @@ live as long as the tracee's: their ports are what the tracee sends to.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 
 from ...agent.pump.loop import READ, Loop, Timer
 from ...agent.pump.session import Session
-from ...agent.wire.errors import LocalProtocolError
 from ...agent.wire.frames import pack_datagram, unpack_datagram
-from ...agent.wire.messages import Address, Message, OpenUdp, UdpOpened
-from ...syscalls.requests import UdpPeer
+from ...agent.wire.messages import Address, DatagramFailed, Message, OpenPing, OpenUdp
+from ...syscalls.requests import PeerRefused, UdpPeer
 from .addresses import ANY_PORT, AddressTable
+from .dns import Dns, is_name_server
+from .echo import with_identifier
 from .loopback import family_of, loopback_of, packed, unmapped
+from .pod_socket import PodSocket
 from .watch import udp_ports
 
-OPEN_DEADLINE_S = 30.0
 IDLE_POD_SOCKET_S = 120.0
 SWEEP_S = 2.0
 """Between looks whether the tracee's sockets are still there."""
@@ -41,9 +48,9 @@ MAX_PEERS = 256
 """Tracee sockets, and peers of one of them: beyond, the longest unused is dropped."""
 
 _GRACE_S = 2.0  # for a tracee socket that is about to send its first datagram, or to connect
-_REOPEN_AFTER_S = 1.0
-_MAX_WAITING = 64  # datagrams while the pod socket is being opened
 _MAX_BATCH = 64  # datagrams of one socket before the others have their turn
+_RECEIVE_BUFFER = 1024 * 1024  # the kernel gives what it allows
+_MAX_DATAGRAM = 65536
 
 Clock = Callable[[], float]
 
@@ -56,6 +63,8 @@ class UdpTraffic:
         loop: Loop,
         session: Session,
         table: AddressTable,
+        dns: Dns,
+        tell: Callable[[Message], None],
         *,
         clock: Clock = time.monotonic,
         ports: Callable[[], set[tuple[int, int]]] = udp_ports,
@@ -63,6 +72,8 @@ class UdpTraffic:
         self._loop = loop
         self._session = session
         self._table = table
+        self._dns = dns
+        self._tell = tell
         self._clock = clock
         self._ports = ports
         self._associations: dict[int, _Association] = {}  # the longest unused first
@@ -73,11 +84,22 @@ class UdpTraffic:
         association = self._associations.pop(request.key, None)
         if association is None:
             self._make_room()
-            association = _Association(self._loop, self._session, self._table, self._clock)
+            association = _Association(self._loop, self._session, self._table, self._dns, request, self._clock)
         self._associations[request.key] = association
         association.add(request.peer, socket.socket(fileno=fd))
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_S, self._on_timer)
+
+    def failed(self, report: DatagramFailed) -> None:
+        """The pod's kernel reports what became of a datagram. Other errnos than ECONNREFUSED are for sockets that ask."""
+        if report.errno != errno.ECONNREFUSED:
+            return
+        for key, association in self._associations.items():
+            if association.uses(report.stream):
+                peer = association.refuse(report.peer)
+                if peer is not None:
+                    self._tell(PeerRefused(key, peer))
+                return
 
     def sweep(self) -> None:
         """Close what belongs to tracee sockets that are gone, and pod sockets that have been idle for long."""
@@ -118,25 +140,41 @@ class UdpTraffic:
 
 # One socket of the tracee: its peers and its sockets in the pod.
 class _Association:
-    def __init__(self, loop: Loop, session: Session, table: AddressTable, clock: Clock) -> None:
+    def __init__(self, loop: Loop, session: Session, table: AddressTable, dns: Dns, request: UdpPeer, clock: Clock) -> None:
         self.used_at = clock()
         self._loop = loop
         self._session = session
         self._table = table
+        self._dns = dns
+        self._is_echo = request.echo
+        self._port = request.port
         self._clock = clock
         self._peers: dict[Address, _Peer] = {}  # the longest unused first
-        self._pod_sockets: dict[socket.AddressFamily, _PodSocket] = {}
+        self._pod_sockets: dict[socket.AddressFamily, PodSocket] = {}
         self._tracee: dict[socket.AddressFamily, tuple[str, int]] = {}  # how each family of our sockets sees it
 
     def add(self, peer: Address, sock: socket.socket) -> None:
         self.used_at = self._clock()
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._drop(unmapped(peer))
         while len(self._peers) >= MAX_PEERS:
             self._drop(next(iter(self._peers)))
         self._peers[unmapped(peer)] = _Peer(sock, peer)
         self._register(self._peers[unmapped(peer)])
         self._loop.watch(sock.fileno(), READ, lambda _: self._from_tracee(unmapped(peer)))
+
+    def uses(self, stream: int) -> bool:
+        return any(pod_socket.stream == stream for pod_socket in self._pod_sockets.values())
+
+    # The peer as the tracer knows it, or None if it is unknown here.
+    def refuse(self, address: Address) -> Address | None:
+        peer = self._peers.get(unmapped(address))
+        if peer is None:
+            return None
+        self._from_tracee(unmapped(address))  # what came in between goes out; its refusal is a new one
+        self._drop(unmapped(address))
+        return peer.address
 
     def is_gone(self, local_ports: set[int], remote_ports: set[int]) -> bool:
         if any(address[1] in local_ports for address in self._tracee.values()):
@@ -164,11 +202,22 @@ class _Association:
         self.used_at = self._clock()
         for _ in range(_MAX_BATCH):
             try:
-                content, tracee = peer.socket.recvfrom(65535)
+                content, tracee = peer.socket.recvfrom(_MAX_DATAGRAM)
             except OSError:  # none left; or an ICMP error for something sent before
                 break
             self._tracee[peer.socket.family] = tracee
+            if is_name_server(address.port) and self._ask(peer, content, tracee):
+                continue
             self._pod_socket(family_of(address)).send(pack_datagram(address, content))
+
+    # Whether the query of the tracee is, or will be, answered here.
+    def _ask(self, peer: _Peer, content: bytes, tracee: tuple[str, int]) -> bool:
+        def reply(answer: bytes) -> None:
+            if peer.socket.fileno() >= 0:
+                with contextlib.suppress(OSError):
+                    peer.socket.sendto(answer, tracee)
+
+        return self._dns.ask(self, peer.address, content, reply)
 
     def _from_pod(self, datagram: bytes) -> None:
         address, content = unpack_datagram(datagram)
@@ -178,6 +227,10 @@ class _Association:
         if peer is None or tracee is None:
             return
         self.used_at = self._clock()
+        if is_name_server(address.port):
+            self._dns.answered(self, peer.address, content)
+        elif self._is_echo:
+            content = with_identifier(content, tracee[1], ipv6=len(address.ip) == 16)
         with contextlib.suppress(OSError):  # the tracee's socket is full or gone: a datagram is lost
             peer.socket.sendto(content, tracee)
 
@@ -198,10 +251,15 @@ class _Association:
         self.add(address, sock)
         return self._peers[address]
 
-    def _pod_socket(self, family: socket.AddressFamily) -> _PodSocket:
+    def _pod_socket(self, family: socket.AddressFamily) -> PodSocket:
         pod_socket = self._pod_sockets.get(family)
         if pod_socket is None or pod_socket.is_over():
-            pod_socket = _PodSocket(self._session, family, self._from_pod, self._register_all, self._clock)
+            version = 4 if family == socket.AF_INET else 6
+
+            def opening(stream: int) -> Message:
+                return OpenPing(stream, version) if self._is_echo else OpenUdp(stream, version, self._port)
+
+            pod_socket = PodSocket(self._session, opening, self._from_pod, self._register_all, self._clock)
             self._pod_sockets[family] = pod_socket
         return pod_socket
 
@@ -229,68 +287,3 @@ class _Peer:
         self.socket = sock
         self.address = address
         self.port = packed(sock.getsockname()[:2]).port
-
-
-# A UDP socket in the pod, behind a stream. Datagrams wait for it to be open.
-class _PodSocket:
-    def __init__(
-        self,
-        session: Session,
-        family: socket.AddressFamily,
-        on_datagram: Callable[[bytes], None],
-        on_open: Callable[[], None],
-        clock: Clock,
-    ) -> None:
-        self.local: Address | None = None
-        self.used_at = clock()
-        self._session = session
-        self._on_datagram = on_datagram
-        self._on_open = on_open
-        self._clock = clock
-        self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
-        self._over_at: float | None = None
-        self._closed = False
-        try:
-            self._stream = session.new_stream()
-        except LocalProtocolError:  # as many as the protocol has
-            self._over_at = clock()
-            return
-        session.request(OpenUdp(self._stream, 4 if family == socket.AF_INET else 6), self._on_reply, OPEN_DEADLINE_S)
-
-    def send(self, datagram: bytes) -> None:
-        self.used_at = self._clock()
-        if self.local is None:
-            self._waiting.append(datagram)
-        elif self._over_at is None:
-            self._session.send_datagram(self._stream, datagram)
-
-    # Failed or ended by the pod some time ago: worth another try.
-    def is_over(self) -> bool:
-        return self._over_at is not None and self._clock() - self._over_at >= _REOPEN_AFTER_S
-
-    def close(self) -> None:
-        if self.local is not None and self._over_at is None:
-            self._session.reset(self._stream, 0)
-        self._closed = True
-        self._waiting.clear()
-
-    def _on_reply(self, message: Message) -> None:
-        waiting: list[bytes] = list(self._waiting)
-        self._waiting.clear()
-        if self._closed or not isinstance(message, UdpOpened):
-            self._session.reset(self._stream, 0)
-            self._over_at = self._clock()
-            return
-        self.local = message.local
-        self._session.datagrams(self._stream, self._take, self._on_end)
-        self._on_open()
-        for datagram in waiting:
-            self._session.send_datagram(self._stream, datagram)
-
-    def _take(self, datagram: bytes) -> None:
-        self.used_at = self._clock()
-        if not self._closed:
-            self._on_datagram(datagram)
-
-    def _on_end(self, _: int) -> None:
-        self._over_at = self._clock()

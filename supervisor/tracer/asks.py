@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from ...agent.wire.messages import Message
 from ...syscalls.actions import Answer
+from ...syscalls.net.learnt import NameTable
 from ...syscalls.net.sockets import Sockets
-from ...syscalls.requests import Lost, Verdict
+from ...syscalls.requests import Lost, NamesLearnt, PeerRefused, Verdict
 from ..relay.link import REPLY, RelayLink
 
 
@@ -21,6 +22,10 @@ class Asks:
     def __init__(self, link: RelayLink) -> None:
         self.sockets: Sockets | None = None
         """Where verdicts go."""
+        self.names = NameTable()
+        """What the relay has read in the answers of name servers."""
+        self.on_refused: Callable[[PeerRefused], None] = lambda message: None
+        """What to do when a peer refuses datagrams."""
         self.lost: str = ""
         """Why the session is over, once it is."""
         self._link = link
@@ -44,8 +49,16 @@ class Asks:
                 self._replies.append((packet.id, Answer(packet.message, packet.fd)))
             elif isinstance(packet.message, Verdict) and self.sockets is not None:
                 self.sockets.decided(packet.message)
+            elif isinstance(packet.message, NamesLearnt):
+                self.learn(packet.message)
+            elif isinstance(packet.message, PeerRefused):
+                self.on_refused(packet.message)
             elif isinstance(packet.message, Lost):
                 self.lost = self.lost or packet.message.reason
+
+    def learn(self, message: NamesLearnt) -> None:
+        """Remember names that the relay tells."""
+        self.names.learn(message.ips, message.names, message.ttl_s)
 
     def deliver(self, answer: Callable[[int, Answer], None]) -> None:
         """Hand over every reply that has come. `answer` may make further requests."""

@@ -43,7 +43,8 @@ def _when(row: Row) -> str:
         return f"never: the filter answers {errno.errorcode[row.errno]}"
     if row.later:
         return f"once {row.later}"
-    return "if " + " and ".join(test.words for test in row.tests) if row.tests else "always"
+    ways = (row.tests, *row.alternatives, *row.with_unix_streams)
+    return "if " + ", or ".join(" and ".join(test.words for test in tests) for tests in ways) if row.tests else "always"
 
 
 if __name__ == "__main__":

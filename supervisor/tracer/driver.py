@@ -174,7 +174,7 @@ class Driver:
 
     def _answered(self, tracee: Tracee, call: ActiveCall, answer: Answer) -> None:
         if isinstance(answer.message, Failed):
-            self._throw(tracee, call, SyscallError(answer.message.errno or errno.EIO))
+            self._throw(tracee, call, SyscallError(answer.message.errno or errno.EIO, text=answer.message.text))
         else:
             self.step(tracee, call, answer)
 

@@ -67,11 +67,12 @@ Test = NonZero | OneOf
 
 @dataclass(frozen=True)
 class Rule:
-    """A call that stops when all tests hold, or answers `errno` at once without a stop."""
+    """A call that stops when all of `tests`, or all of one of `alternatives`, hold; or answers `errno` without a stop."""
 
     sysno: int
     tests: tuple[Test, ...] = ()
     errno: int | None = None
+    alternatives: tuple[tuple[Test, ...], ...] = ()
 
 
 class _Assembler:
@@ -176,22 +177,32 @@ def _leaf(assembler: _Assembler, rule: Rule) -> None:
     if rule.errno is not None:
         assembler.give(RET_ERRNO | rule.errno)
         return
-    for number, test in enumerate(rule.tests):
-        passed = f"rule{rule.sysno}passed{number}"
+    ways = (rule.tests, *rule.alternatives)
+    for number, tests in enumerate(ways):
+        failed = f"rule{rule.sysno}way{number + 1}" if number + 1 < len(ways) else "allow"
+        _all(assembler, tests, f"rule{rule.sysno}way{number}", failed)
+        _go(assembler, "trace")
+        if failed != "allow":
+            assembler.label(failed)
+
+
+def _all(assembler: _Assembler, tests: Sequence[Test], name: str, failed: str) -> None:
+    # Falls through if all tests hold.
+    for number, test in enumerate(tests):
+        passed = f"{name}passed{number}"
         low = _OFFSET_ARGS + 8 * test.argument
         assembler.load(low)
         if isinstance(test, NonZero):
             assembler.jump(JEQ, 0, None, passed)
             assembler.load(low + 4)
-            assembler.jump(JEQ, 0, "allow", None)
+            assembler.jump(JEQ, 0, failed, None)
         else:
             if test.mask != 0xFFFFFFFF:
                 assembler.mask(test.mask)
             for value in test.values:
                 assembler.jump(JEQ, value, passed, None)
-            _go(assembler, "allow")
+            _go(assembler, failed)
         assembler.label(passed)
-    _go(assembler, "trace")
 
 
 def install(code: bytes, *, no_new_privs: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 
 from ...syscalls.actions import Scratch
 from ...syscalls.table import ROWS, ArgumentTest, Row
@@ -15,9 +16,18 @@ from .scratch import place
 from .tracee import Tracee
 
 
-def first_filter(arch: Arch) -> bytes:
-    """The program that every supervised process starts with: all rows but the `later` ones."""
-    return _program(arch, [row for row in ROWS if not row.later])
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def first_filter(arch: Arch, *, unix_streams: bool = False) -> bytes:
+    """The program that every supervised process starts with: all rows but the `later` ones.
+
+    `unix_streams`: unix sockets of the pod are configured.
+    """
+    rows = [row for row in ROWS if not row.later]
+    if unix_streams:
+        rows = [replace(row, alternatives=row.alternatives + row.with_unix_streams) for row in rows]
+    return _program(arch, rows)
 
 
 def later_filter(arch: Arch, names: frozenset[str]) -> bytes:
@@ -28,7 +38,14 @@ def later_filter(arch: Arch, names: frozenset[str]) -> bytes:
 def _program(arch: Arch, rows: list[Row]) -> bytes:
     numbers = arch.syscall_numbers
     rules = [
-        Rule(numbers[row.name], tuple(_test(test) for test in row.tests), row.errno) for row in rows if row.name in numbers
+        Rule(
+            numbers[row.name],
+            tuple(_test(test) for test in row.tests),
+            row.errno,
+            tuple(tuple(_test(test) for test in tests) for tests in row.alternatives),
+        )
+        for row in rows
+        if row.name in numbers
     ]
     return program(rules, arch.audit, X32_BIT if arch.name == "x86_64" else 0)
 
@@ -58,6 +75,10 @@ def install_later(
     header = (len(code) // 8).to_bytes(8, "little") + slot.to_bytes(8, "little")
 
     def installed(result: int) -> None:
+        if result == -errno.EACCES:
+            engine.release(tracee, call)
+            engine.rewind(tracee, call, lambda: _without_new_privileges(engine, tracee, call, names, build))
+            return
         if result == 0:
             tracee.process.traps |= missing
         # A positive result is a thread that has a filter of its own and cannot follow.
@@ -67,3 +88,20 @@ def install_later(
 
     args: Replaced = {0: SECCOMP_SET_MODE_FILTER, 1: SECCOMP_FILTER_FLAG_TSYNC, 2: Scratch(header)}
     engine.run(tracee, call, "seccomp", args, installed)
+
+
+# A filter takes CAP_SYS_ADMIN or no_new_privs. A program of root's that has dropped the one (ping) gets the other.
+def _without_new_privileges(
+    engine: Engine,
+    tracee: Tracee,
+    call: ActiveCall,
+    names: frozenset[str],
+    build: Callable[[frozenset[str]], bytes],
+) -> None:
+    def switched(result: int) -> None:
+        if result == 0:
+            engine.rewind(tracee, call, lambda: install_later(engine, tracee, call, names, build))
+        else:
+            engine.rewind(tracee, call, lambda: engine.step(tracee, call, result))
+
+    engine.run(tracee, call, "prctl", {0: _PR_SET_NO_NEW_PRIVS, 1: 1, 2: 0, 3: 0, 4: 0}, switched)

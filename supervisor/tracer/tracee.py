@@ -22,6 +22,18 @@ _PIDFD_THREAD = os.O_EXCL
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def duplicate_of(tgid: int, fd: int) -> int:
+    """pidfd_getfd(2) of a process that need not be stopped; OSError as the kernel's."""
+    pidfd = os.pidfd_open(tgid)
+    try:
+        copy = _syscall(_SYS_PIDFD_GETFD, pidfd, ctypes.c_int(fd).value, 0)
+    finally:
+        os.close(pidfd)
+    if copy < 0:
+        raise OSError(-copy, os.strerror(-copy))
+    return copy
+
+
 class Process:
     """What the threads of one thread group share."""
 

@@ -74,6 +74,11 @@ def encode(family: int, address: Address) -> bytes:
     return _FAMILY.pack(AF_INET6) + _PORT.pack(address.port) + bytes(4) + ip + bytes(4)
 
 
+def encode_unix(path: bytes) -> bytes:
+    """The sockaddr of an AF_UNIX name as the kernel returns it: a path with its NUL, an abstract name without one."""
+    return _FAMILY.pack(AF_UNIX) + (path + b"\0" if path and path[0] else path)
+
+
 def family_and_port(content: bytes) -> tuple[int, int]:
     """The beginning of an internet address of at least PORT_END bytes."""
     return _FAMILY.unpack_from(content)[0], _PORT.unpack_from(content, 2)[0]

@@ -53,6 +53,7 @@ LOCAL_OBJECT = Continue(Decision(Route.LOCAL, Reason.LOCAL_OBJECT))
 
 _SPECIAL = (b"/proc/", b"/dev/fd/")
 _DESCRIPTOR = re.compile(rb"/(?:proc/(?:self|thread-self|(\d{1,9}))/(?:task/\d+/)?fd|dev/fd)/(\d{1,9})(/.*)?\Z", re.DOTALL)
+_OWN_NETWORK = re.compile(rb"/proc/(\d{1,9})/(?:task/\d+/)?net((?:/.*)?)\Z", re.DOTALL)
 _BLKSIZE = 4096
 
 M = TypeVar("M", bound=Message)
@@ -213,6 +214,10 @@ def _decide(context: Context, name: bytes, write: bool) -> Decision:
 def _special(context: Context, task: Task, name: bytes, directory: bool, write: bool, follow: bool) -> Continue | Place | None:
     if name == HOSTNAME_FILE:
         return _hostname(context, write, directory)
+    network = _OWN_NETWORK.match(name)
+    if network is not None and int(network[1]) in (task.tgid, task.tid):
+        decision = _decide(context, b"/proc/self/net" + network[2], write)
+        return Place(name, decision, directory) if decision.route is Route.REMOTE else Continue(decision)
     match = _DESCRIPTOR.match(name)
     if match is None:
         return None

@@ -14,20 +14,30 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Generator
 
 from ...agent.wire.messages import Address
 from ..abi import sockaddr
-from ..actions import Continue, Decision, Handling, Keep, Reason, Return, Route, Scratch, SyscallError, run
+from ..actions import (
+    Action,
+    Continue,
+    Decision,
+    Handling,
+    Keep,
+    Outcome,
+    Reason,
+    Return,
+    Route,
+    Scratch,
+    SyscallError,
+    run,
+)
 from ..context import Args, Context
-from ..requests import StartConnect
 from ..task import Task
-from . import common
+from . import attempts, common, unix
 from .datagrams import connect_datagrams
-from .sockets import Connection
 
 _TCP_CLOSE = 7
-_IP_BIND_ADDRESS_NO_PORT = 24
-_GO_ON = frozenset({-errno.EINPROGRESS, -errno.EALREADY, -errno.EISCONN, -errno.EINTR})
 
 
 def connect(context: Context, task: Task, args: Args) -> Handling:
@@ -40,19 +50,16 @@ def connect(context: Context, task: Task, args: Args) -> Handling:
     if decoded is None:
         return common.BAD_ARGUMENT
     if isinstance(decoded, sockaddr.Unix):
-        decision = context.policy.unix_socket(decoded.path)
-        if decision.route is Route.MISSING:
-            raise SyscallError(errno.ENOENT, decision)
-        return Continue(decision)
+        return (yield from unix.connect_unix(context, task, args, decoded.path))
     if not isinstance(decoded, sockaddr.Internet):
         if decoded == sockaddr.AF_UNSPEC and context.sockets:
-            _disconnect(context, common.inode_of(task, args[0]))
+            yield from _disconnect(context, common.inode_of(task, args[0]))
         return common.NOT_INTERNET
     with common.duplicate(task, args[0]) as own:
         if own is None or own.family not in common.INTERNET:
             return common.BAD_ARGUMENT
         if common.is_udp(own):
-            return (yield from connect_datagrams(context, own, decoded))
+            return (yield from connect_datagrams(context, task, args[0], own, decoded))
         if not common.is_tcp(own):
             return common.UNSUPPORTED
         if own.family != decoded.family:
@@ -62,8 +69,9 @@ def connect(context: Context, task: Task, args: Args) -> Handling:
         return (yield from _connect_stream(context, own, decoded))
 
 
-def _disconnect(context: Context, inode: int) -> None:
-    context.sockets.forget(inode)
+def _disconnect(context: Context, inode: int) -> Generator[Action, Outcome, None]:
+    yield from attempts.end_former(context, inode)
+    context.sockets.disconnected(inode)
     known = context.sockets.datagrams.get(inode)
     if known is not None:
         known.connected = None
@@ -71,46 +79,90 @@ def _disconnect(context: Context, inode: int) -> None:
 
 def _connect_stream(context: Context, own: socket.socket, to: sockaddr.Internet) -> Handling:
     peer = common.through_loopback(to.address)
-    decision = context.policy.outgoing("tcp", peer, context.sockets.listening_ports)
+    decision = context.outgoing("tcp", peer, context.sockets.listening_ports)
     inode = common.inode(own)
-    connection = context.sockets.connections.get(inode)
-    if connection is not None:
+    known = inode in context.sockets.connections
+    if known:
         # The verdict always comes before the socket changes: what the socket's state says is known here, too.
         context.relay.drain()
-        if not _is_closed(own) or (connection.errno > 0 and not connection.told):
-            # Under way, connected, or failed and not told so: the kernel's answer is about that, not about `to`.
-            return _verdict(context, connection, (yield from run()), decision)
     if not _is_closed(own):
-        return Continue(decision)
-    context.sockets.forget(inode)
+        if not known:
+            return Continue(decision)
+        # Under way or connected: the kernel's answer is about that, not about `to`.
+        former = context.sockets.connections[inode]
+        return (yield from _ask_kernel(context, own, attempts.prepare(context, own, former.peer, decision), decision))
     if decision.route is not Route.REMOTE:
         return (yield from _connect_here(context, own, peer, decision))
-    port = context.listener4_port if len(peer.ip) == 4 else context.listener6_port
-    if not port:
-        context.notice("no-ipv6", "IPv6 connections from the pod need IPv6 on this machine's loopback interface")
-        raise SyscallError(errno.ENETUNREACH, decision)
-    local = _bound(own, peer, decision)
-    connection = context.sockets.begin(inode, peer)
-    stand_in = common.loopback(peer, port)
-    if fcntl.fcntl(own, fcntl.F_GETFL) & os.O_NONBLOCK:
-        return _start(context, own, connection, local, stand_in, decision)
-    context.relay.tell(StartConnect(connection.key, peer, local))
-    content = sockaddr.encode(own.family, stand_in)
+    yield from attempts.end_former(context, inode)
+    attempt = attempts.prepare(context, own, peer, decision)
+    if known or _is_nonblocking(own):
+        return (yield from _ask_kernel(context, own, attempt, decision))
+    attempts.begin(context, own, attempt, attempts.bound(own, peer, decision))
+    return (yield from _wait(context, own, attempt, decision))
+
+
+def _ask_kernel(context: Context, own: socket.socket, attempt: attempts.Attempt, decision: Decision) -> Handling:
+    # Through our duplicate, which is the same open socket, and without waiting: a socket that has been used before may
+    # be in a state that only connect(2) knows of (an error not told yet, say), and then nothing begins.
+    result = _without_waiting(own, attempt.stand_in)
+    if result == errno.EINPROGRESS:
+        attempts.begin(context, own, attempt, common.own_name(own)[0])
+    if result in (errno.EINPROGRESS, errno.EALREADY) and not _is_nonblocking(own):
+        return (yield from _wait(context, own, attempt, decision, result))
+    return attempts.outcome(context, attempt.inode, -result, decision)
+
+
+def _without_waiting(own: socket.socket, stand_in: Address) -> int:
+    flags = fcntl.fcntl(own, fcntl.F_GETFL)
+    if flags & os.O_NONBLOCK:
+        return own.connect_ex((common.text(own, stand_in), stand_in.port))
+    fcntl.fcntl(own, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+    try:
+        return own.connect_ex((common.text(own, stand_in), stand_in.port))
+    finally:
+        fcntl.fcntl(own, fcntl.F_SETFL, flags)
+
+
+def _wait(
+    context: Context, own: socket.socket, attempt: attempts.Attempt, decision: Decision, begun: int = errno.EINPROGRESS
+) -> Handling:
+    # The tracee's own connect(2), in the kernel. A wait that ends before the verdict has the errno of the call that began.
+    content = sockaddr.encode(own.family, attempt.stand_in)
     result = yield from run({1: Scratch(content), 2: len(content)})
-    return _verdict(context, connection, result, decision)
+    if result == -errno.EALREADY and begun == errno.EINPROGRESS:
+        result = -errno.EINPROGRESS
+        return Return(result, decision)
+    return attempts.outcome(context, attempt.inode, result, decision, ran=True)
+
+
+def _is_nonblocking(own: socket.socket) -> bool:
+    return bool(fcntl.fcntl(own, fcntl.F_GETFL) & os.O_NONBLOCK)
 
 
 def _multipath(context: Context, to: sockaddr.Internet) -> Continue:
-    # After a simultaneous open the kernel (6.18) never calls a multipath socket connected. Runtimes then try plain TCP.
-    decision = context.policy.outgoing("tcp", common.through_loopback(to.address), context.sockets.listening_ports)
+    # After a simultaneous open the kernel (6.18) never calls a multipath socket connected. socket(2) makes plain TCP of
+    # them; this one comes from elsewhere (inherited).
+    decision = context.outgoing("tcp", common.through_loopback(to.address), context.sockets.listening_ports)
     if decision.route is Route.REMOTE:
-        context.notice("mptcp", "multipath TCP connections from the pod are not supported: connect(2) gives EOPNOTSUPP")
+        context.notice("mptcp", "multipath TCP sockets from outside cannot connect from the pod: EOPNOTSUPP")
         raise SyscallError(errno.EOPNOTSUPP, decision)
     return Continue(decision)
 
 
 def _connect_here(context: Context, own: socket.socket, peer: Address, decision: Decision) -> Handling:
     # A listener of the program's own whose privileged port had to be another one is where it really is.
+    inode = common.inode(own)
+    former = context.sockets.connections.get(inode)
+    if former is not None and former.errno > 0 and not former.told:
+        # It failed in the pod, and the program has not been told: the kernel tells it now.
+        result = yield from run()
+        if result in attempts.RESET:
+            former.told = True
+            return Return(-former.errno, decision)
+        context.sockets.forget(inode)
+        return Keep(decision)
+    yield from attempts.end_former(context, inode)
+    context.sockets.forget(inode)
     moved = context.sockets.moved_listener(peer.port) if decision.reason is Reason.OWN_LISTENER else 0
     if not moved:
         return Continue(decision)
@@ -119,54 +171,11 @@ def _connect_here(context: Context, own: socket.socket, peer: Address, decision:
     return Keep(decision)
 
 
-def _start(
-    context: Context, own: socket.socket, connection: Connection, local: Address, stand_in: Address, decision: Decision
-) -> Return:
-    # Non-blocking: connecting through our duplicate is the same open socket, and saves the exit stop.
-    result = own.connect_ex((common.text(own, stand_in), stand_in.port))
-    if result == errno.EINPROGRESS:
-        context.relay.tell(StartConnect(connection.key, connection.peer, local))
-    return Return(-result, decision)
-
-
-def _verdict(context: Context, connection: Connection, result: int, decision: Decision) -> Keep | Return:
-    if result >= 0 or result in _GO_ON:
-        return Keep(decision)
-    context.relay.drain()
-    if connection.errno > 0 and not connection.told:
-        connection.told = True
-        return Return(-connection.errno, decision)
-    return Keep(decision)
-
-
 def _is_closed(own: socket.socket) -> bool:
     try:
         return own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
     except OSError:
         return True
-
-
-def _bound(own: socket.socket, peer: Address, decision: Decision) -> Address:
-    # The relay has to know the socket's port before the handshake, so an unbound socket is bound here.
-    # Whether it is bound only bind(2) tells: getsockname(2) still names the port of a connect that failed, which the
-    # kernel has given back.
-    try:
-        try:
-            common.bind_to_loopback(own, peer)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-        local, _ = common.own_name(own)
-        if not local.port:
-            # IP_BIND_ADDRESS_NO_PORT put the choice of the port off until connect.
-            own.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 0)
-            common.bind_to_loopback(own, peer)
-            local, _ = common.own_name(own)
-    except OSError as error:
-        # Where bind(2) finds every port in use, connect(2) says that no address is left.
-        number = errno.EADDRNOTAVAIL if error.errno == errno.EADDRINUSE else error.errno
-        raise SyscallError(number or errno.EADDRNOTAVAIL, decision) from None
-    return local if any(local.ip) else common.loopback(peer, local.port)
 
 
 def getsockopt(context: Context, task: Task, args: Args) -> Handling:

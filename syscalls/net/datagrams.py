@@ -8,7 +8,6 @@ datagram sockets, or used them for the pod without connecting them.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket as sockets_api
 import struct
@@ -34,12 +33,11 @@ from ..actions import (
     trap,
 )
 from ..context import Args, Context
-from ..requests import UdpPeer
+from ..network_rules import DNS_PORT
 from ..task import Task
-from . import common
+from . import common, fastopen, pings, receiving, stand_ins, unix
 from .sockets import Datagrams
 
-_MSG_FASTOPEN = 0x20000000
 _SENDING = frozenset({"sendmsg", "sendmmsg"})
 _RECEIVING = frozenset({"recvmsg", "recvmmsg"})
 _BATCH = 5
@@ -53,39 +51,55 @@ _REMOTE = Decision(Route.REMOTE, Reason.REMOTE_OBJECT)
 
 def socket(context: Context, task: Task, args: Args) -> Handling:
     """socket(2), internet datagrams only: from the first one on, sendmsg(2) of the process stops. 1 stop, 4 the first time."""
+    if args[2] in pings.PROTOCOLS:
+        return (yield from pings.socket(context, task, args))
     refused = yield from trap(_SENDING)
-    if refused:
-        context.notice("trap-sending", "the kernel refused a further filter: sendmsg with an address leaves from here")
+    decision = context.policy.other_protocols()
+    if refused and decision.route is Route.REMOTE:
+        context.notice(
+            "trap-sending",
+            "the kernel refused a further filter, because a thread of the program has one of its own: UDP sockets are "
+            "refused (EACCES), since what sendmsg(2) sends by them could not be led to the pod",
+        )
+        raise SyscallError(errno.EACCES, decision)
     return common.LOCAL_OBJECT
 
 
 def connect_datagrams(
-    context: Context, own: sockets_api.socket, to: sockaddr.Internet
+    context: Context, task: Task, fd: int, own: sockets_api.socket, to: sockaddr.Internet
 ) -> Generator[Action, Outcome, Continue | Return]:
-    """connect(2) of a UDP socket, through our duplicate. 1 stop."""
-    yield from ()
+    """connect(2) of a UDP socket, through our duplicate. 1 stop.
+
+    recvmsg(2) of the process stops from then on, unless it is a name server: resolvers use recvfrom(2), or look at no
+    address.
+    """
     if own.family == sockets_api.AF_INET != to.family:
         return common.BAD_ARGUMENT
     peer = common.through_loopback(to.address)
     inode = common.inode(own)
-    decision = context.policy.outgoing("udp", peer, context.sockets.datagram_ports)
+    answer = receiving.stand_in(context, own, peer)
+    decision = receiving.way_back(answer) or stand_ins.decide(context, own, peer)
     if decision.route is not Route.REMOTE:
         known = context.sockets.datagrams.get(inode)
         if known is not None:
             known.connected = None
-        _stay_local(context, own, decision)
+        stand_ins.stay_local(context, own, decision)
         return Continue(decision)
-    port = _stand_in(context, inode, own.family, peer, decision)
+    port = answer or stand_ins.stand_in(context, own, peer, decision, (task.tgid, fd))
+    if peer.port != DNS_PORT:
+        yield from _trap_receiving(context)
     try:
         own.connect((common.text(own, common.loopback(peer, port)), port))
     except OSError as error:
         raise SyscallError(error.errno or errno.EINVAL, decision) from None
-    context.sockets.datagrams[inode].connected = peer
+    context.sockets.datagrams.setdefault(inode, Datagrams(context.sockets.new_key())).connected = peer
     return Return(0, decision)
 
 
 def sendto(context: Context, task: Task, args: Args) -> Handling:
-    """sendto(2) with an address: the datagram leaves from the pod. 2 stops. TCP fast open is refused (EOPNOTSUPP)."""
+    """sendto(2) with an address: the datagram leaves from the pod. 2 stops."""
+    if fastopen.concerns(task, args[0], args[3]):
+        return (yield from fastopen.sendto(context, task, args))
     target = yield from _target(context, task, args[0], args[4], args[5], args[3])
     if not isinstance(target, _Away):
         return target
@@ -95,6 +109,8 @@ def sendto(context: Context, task: Task, args: Args) -> Handling:
 
 def sendmsg(context: Context, task: Task, args: Args) -> Handling:
     """sendmsg(2): as sendto(2) if the message names a peer, else untouched."""
+    if fastopen.concerns(task, args[0], args[2]):
+        return (yield from fastopen.sendmsg(context, task, args))
     try:
         content = task.read(args[1], msghdr.MSGHDR_BYTES)
     except SyscallError:
@@ -113,6 +129,8 @@ def sendmmsg(context: Context, task: Task, args: Args) -> Handling:
     A call sends the messages before the first one that goes another way (from the pod or from here), and at most 5 from
     the pod: sendmmsg may always stop early, and the caller sends the rest by calling again.
     """
+    if fastopen.concerns(task, args[0], args[3]):
+        return (yield from fastopen.sendmmsg(context, task, args))
     count = min(args[2] & 0xFFFFFFFF, _MOST_MESSAGES)
     try:
         content = task.read(args[1], msghdr.MMSGHDR_BYTES * count)
@@ -198,69 +216,32 @@ def _target(context: Context, task: Task, fd: int, pointer: int, length: int, fl
         # udp(7): IPv4 sockets take it for AF_INET when they send, IPv6 sockets for no address.
         content = task.read(pointer, to_int32(length))
         decoded = sockaddr.decode(struct.pack("=H", sockaddr.AF_INET) + content[2:])
+    if isinstance(decoded, sockaddr.Unix):
+        away = yield from unix.send_target(context, task, fd, decoded.path)
+        return away if isinstance(away, Continue) else _Away(*away)
     if not isinstance(decoded, sockaddr.Internet):
         return common.NOT_INTERNET if decoded is not None else common.BAD_ARGUMENT
     peer = common.through_loopback(decoded.address)
     with common.duplicate(task, fd) as own:
         if own is None or own.family not in common.INTERNET or (own.family == sockets_api.AF_INET != decoded.family):
             return common.BAD_ARGUMENT
-        if common.is_tcp(own) and flags & _MSG_FASTOPEN:
-            decision = context.policy.outgoing("tcp", peer, context.sockets.listening_ports)
-            if decision.route is Route.REMOTE:
-                raise SyscallError(errno.EOPNOTSUPP, decision)
-            return Continue(decision)
         if not common.is_udp(own) or (unspecified and own.family != sockets_api.AF_INET):
             return common.LOCAL_OBJECT
-        decision = context.policy.outgoing("udp", peer, context.sockets.datagram_ports)
+        answer = receiving.stand_in(context, own, peer)
+        decision = receiving.way_back(answer) or stand_ins.decide(context, own, peer)
         if decision.route is not Route.REMOTE:
-            _stay_local(context, own, decision)
+            stand_ins.stay_local(context, own, decision)
             return Continue(decision)
-        port = _stand_in(context, common.inode(own), own.family, peer, decision)
+        port = answer or stand_ins.stand_in(context, own, peer, decision, (task.tgid, fd))
         family = own.family
-    refused = yield from trap(_RECEIVING)
-    if refused:
-        context.notice("trap", "the kernel refused a further filter: addresses of received datagrams may be wrong")
+    yield from _trap_receiving(context)
     return _Away(sockaddr.encode(family, common.loopback(peer, port)), decision)
 
 
-def _stay_local(context: Context, own: sockets_api.socket, decision: Decision) -> None:
-    # Whoever talks to a socket of the program gets its answers on this machine, so its port must be known as well.
-    if decision.reason is not Reason.OWN_LISTENER:
-        return
-    with contextlib.suppress(OSError):
-        if not common.own_name(own)[0].port:
-            own.bind(("::" if own.family == sockets_api.AF_INET6 else "0.0.0.0", 0))
-        context.sockets.own_datagrams[common.inode(own)] = common.own_name(own)[0].port
-
-
-def _stand_in(context: Context, inode: int, family: int, peer: Address, decision: Decision) -> int:
-    # The loopback port of the relay that stands for `peer` towards this socket; made on first use.
-    if not _has_route(context, peer):
-        # As natively; resolvers sort addresses by just this.
-        raise SyscallError(errno.ENETUNREACH, decision)
-    known = context.sockets.datagrams.get(inode)
-    if known is None:
-        known = context.sockets.datagrams[inode] = Datagrams(context.sockets.new_key())
-    port = known.use(peer)
-    if port is not None:
-        return port
-    version = sockets_api.AF_INET if len(peer.ip) == 4 else sockets_api.AF_INET6
-    try:
-        with sockets_api.socket(version, sockets_api.SOCK_DGRAM) as stand_in:
-            common.bind_to_loopback(stand_in, peer)
-            port = int(stand_in.getsockname()[1])
-            context.relay.tell(UdpPeer(known.key, 4 if family == sockets_api.AF_INET else 6, peer), (stand_in.fileno(),))
-    except OSError as error:
-        raise SyscallError(error.errno or errno.ENOBUFS, decision) from None
-    known.add(peer, port)
-    return port
-
-
-def _has_route(context: Context, peer: Address) -> bool:
-    # A pod that tells no address at all is taken to have IPv4 alone.
-    if common.is_loopback(peer) or any(len(ip) == len(peer.ip) for ip in context.pod.addresses):
-        return True
-    return len(peer.ip) == 4 and not context.pod.addresses
+def _trap_receiving(context: Context) -> Generator[Action, Outcome, None]:
+    refused = yield from trap(_RECEIVING)
+    if refused:
+        context.notice("trap", "the kernel refused a further filter: addresses of received datagrams may be wrong")
 
 
 # -- receiving ------------------------------------------------------------------------------------------------------
@@ -270,7 +251,7 @@ def recvfrom(context: Context, task: Task, args: Args) -> Handling:
     """recvfrom(2) with an address: the sender in the pod's network. 2 stops for sockets that send from the pod, else 1."""
     known = _known(context, task, args[0])
     if known is None:
-        return common.LOCAL_OBJECT
+        return (yield from unix.recvfrom(context, task, args))
     room = common.read_room(task, args[5])
     result = yield from run()
     if result < 0 or room is None:
@@ -283,7 +264,7 @@ def recvmsg(context: Context, task: Task, args: Args) -> Handling:
     """recvmsg(2): as recvfrom(2) if the caller has room for the sender's address."""
     known = _known(context, task, args[0])
     if known is None:
-        return common.LOCAL_OBJECT
+        return (yield from unix.recvmsg(context, task, args))
     try:
         before = msghdr.decode(task.read(args[1], msghdr.MSGHDR_BYTES))
     except SyscallError:
@@ -300,7 +281,7 @@ def recvmmsg(context: Context, task: Task, args: Args) -> Handling:
     """recvmmsg(2): as recvmsg(2) for each message."""
     known = _known(context, task, args[0])
     if known is None:
-        return common.LOCAL_OBJECT
+        return (yield from unix.recvmmsg(context, task, args))
     asked = args[2] & 0xFFFFFFFF
     count = min(asked, _MOST_MESSAGES)
     try:
@@ -326,6 +307,8 @@ def _known(context: Context, task: Task, fd: int) -> Datagrams | None:
 
 def _renamed(context: Context, task: Task, known: Datagrams, where: int, length: int) -> tuple[tuple[int, bytes], ...]:
     # The kernel has put `length` bytes of an address there; if a relay socket's, the peer's has the same family and length.
+    if known.receiver is not None:
+        return receiving.renamed(context, task, known.receiver, where, length)
     content = task.read(where, length)
     if length < sockaddr.PORT_END:
         return ()

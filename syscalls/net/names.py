@@ -9,7 +9,8 @@ from ..abi import sockaddr
 from ..actions import Decision, Final, Handling, Reason, Return, Route
 from ..context import Args, Context
 from ..task import Task
-from . import common
+from . import common, unix
+from .sockets import PENDING
 
 _REMOTE = Decision(Route.REMOTE, Reason.REMOTE_OBJECT)
 
@@ -30,6 +31,8 @@ def _name(context: Context, task: Task, args: Args, *, peer: bool) -> Final:
     if not context.sockets:
         return common.LOCAL_OBJECT
     with common.duplicate(task, args[0]) as own:
+        if own is not None and own.family == socket.AF_UNIX and peer:
+            return _unix_peer(context, task, args, own)
         if own is None or own.family not in common.INTERNET:
             return common.LOCAL_OBJECT
         context.relay.drain()
@@ -41,6 +44,14 @@ def _name(context: Context, task: Task, args: Args, *, peer: bool) -> Final:
     if room is None:
         return common.BAD_ARGUMENT
     return Return(0, _REMOTE, sockaddr.value_result(args[1], args[2], room, sockaddr.encode(family, address)))
+
+
+def _unix_peer(context: Context, task: Task, args: Args, own: socket.socket) -> Final:
+    content = unix.peer_name(context, own)
+    room = common.read_room(task, args[2])
+    if content is None or room is None:
+        return common.LOCAL_OBJECT
+    return Return(0, _REMOTE, sockaddr.value_result(args[1], args[2], room, content))
 
 
 def _peer(context: Context, own: socket.socket) -> Address | None:
@@ -62,8 +73,10 @@ def _peer(context: Context, own: socket.socket) -> Address | None:
 def _local(context: Context, own: socket.socket) -> Address | None:
     inode = common.inode(own)
     connection = context.sockets.connections.get(inode)
-    if connection is not None and connection.local is not None and connection.errno == 0:
+    if connection is not None and connection.errno == 0 and connection.local is not None:
         return connection.local
+    if connection is not None and connection.errno == PENDING and not any(connection.source.ip):
+        return _pod_address(context, connection.peer, own)
     asked = context.sockets.names.get(inode)
     if asked is not None:
         return asked

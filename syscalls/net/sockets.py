@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container
 from dataclasses import dataclass, field
+from errno import ECONNABORTED
 
-from ...agent.wire.messages import Address
+from ...agent.wire.messages import ANYWHERE, Address
 from ..requests import Verdict
+from .unix_peers import UnixPeers
 
 PENDING = -1
 
@@ -20,6 +22,7 @@ class Connection:
     """A TCP socket that connects or is connected from the pod.
 
     `errno`: PENDING, 0, or the pod's errno; `told`: the application has seen that errno. `local` is the pod's address.
+    `source` is what the program has bound the socket to: zeros and port 0 for what it left to the kernel.
     """
 
     key: int
@@ -27,6 +30,24 @@ class Connection:
     errno: int = PENDING
     local: Address | None = None
     told: bool = False
+    source: Address = ANYWHERE
+
+
+@dataclass
+class Peers:
+    """Who has sent to one local port: the stand-in's port, or 0 for a peer on this machine. The last heard comes last."""
+
+    MOST = 512
+    """Half of what the relay keeps for a port, so that none of these has been dropped there."""
+
+    ports: dict[Address, int] = field(default_factory=dict)
+
+    def heard(self, peer: Address, port: int) -> None:
+        """A datagram of `peer` has been received."""
+        self.ports.pop(peer, None)
+        if len(self.ports) >= self.MOST:
+            del self.ports[next(iter(self.ports))]
+        self.ports[peer] = port
 
 
 @dataclass
@@ -43,6 +64,14 @@ class Datagrams:
     ports: dict[Address, int] = field(default_factory=dict)
     peers: dict[tuple[bool, int], Address] = field(default_factory=dict)
     connected: Address | None = None
+    receiver: Peers | None = None
+    """Of a socket that receives for the pod."""
+    port: int = 0
+    """The source port that the program has asked for, or 0."""
+    echo: bool = False
+    """For ICMP echo messages, each peer with port 0."""
+    seen_at: tuple[int, int] = (0, -1)
+    """Process and fd by which the socket was used last."""
 
     def use(self, peer: Address) -> int | None:
         """The port that stands for `peer`, which is being sent to; None if there is none yet."""
@@ -50,6 +79,10 @@ class Datagrams:
         if port is not None:
             self.ports[peer] = port
         return port
+
+    def forget(self, peer: Address) -> None:
+        """Nothing stands for `peer` any more."""
+        self.peers.pop((len(peer.ip) == 16, self.ports.pop(peer, 0)), None)
 
     def add(self, peer: Address, port: int) -> None:
         """`port` stands for `peer` from now on; the peer unused for longest makes room."""
@@ -71,6 +104,16 @@ class Listener:
     local_port: int
 
 
+@dataclass
+class Routing:
+    """A netlink socket that asks about the pod's interfaces: its real port id, the one that the program knows, its groups."""
+
+    port: int
+    known_as: int
+    bound: bool = False
+    groups: int = 0
+
+
 class Sockets:
     """All of them. Falsy while there are none, so that name queries of purely local programs cost nothing."""
 
@@ -81,15 +124,25 @@ class Sockets:
         self.datagrams: dict[int, Datagrams] = {}
         self.own_datagrams: dict[int, int] = {}
         """Local ports of datagram sockets that were bound, or that sent to such a one."""
+        self.source_ports: dict[int, int] = {}
+        """Ports that bind(2) of datagram sockets was asked for."""
         self.listeners: dict[int, Listener] = {}
         self.names: dict[int, Address] = {}
         """What bind(2) was asked for, where the socket is really bound elsewhere."""
+        self.floating: set[int] = set()
+        """TCP sockets whose port the kernel has chosen at bind(2)."""
+        self.moved: dict[tuple[str, Address], int] = {}
+        """Which port a name got that this user may not have: kept, since it may be bound again."""
+        self.receivers: dict[int, Peers] = {}
+        """By the local port of UDP sockets that receive for the pod."""
+        self.routing: dict[int, Routing] = {}
+        self.unix = UnixPeers()
         self._by_key: dict[int, Connection] = {}
         self._next_key = 0
         self._sweep_at = self._FIRST_SWEEP
 
     def __bool__(self) -> bool:
-        return bool(self.connections or self.datagrams or self.listeners or self.names)
+        return bool(self.connections or self.datagrams or self.listeners or self.names or self.unix)
 
     def new_key(self) -> int:
         """A number for the relay that is never used again."""
@@ -108,6 +161,20 @@ class Sockets:
         old = self.connections.pop(inode, None)
         if old is not None:
             self._by_key.pop(old.key, None)
+
+    def disconnected(self, inode: int) -> None:
+        """The socket is, or will be, no more connected; what it was bound to is still known."""
+        old = self.connections.get(inode)
+        if old is not None:
+            self._by_key.pop(old.key, None)
+            old.errno, old.told, old.local = ECONNABORTED, True, None
+
+    def bound(self, inode: int, port: int) -> None:
+        """bind(2) of a TCP socket was asked for `port`; 0 leaves it to the kernel."""
+        if port:
+            self.floating.discard(inode)
+        else:
+            self.floating.add(inode)
 
     def decided(self, verdict: Verdict) -> None:
         """The relay's verdict; of a connection that has been forgotten, nothing."""
@@ -139,14 +206,16 @@ class Sockets:
         return self._count() >= self._sweep_at
 
     def _count(self) -> int:
-        others = len(self.own_datagrams) + len(self.listeners) + len(self.names)
-        return len(self.connections) + len(self.datagrams) + others
+        others = len(self.own_datagrams) + len(self.listeners) + len(self.names) + len(self.floating) + len(self.routing)
+        return len(self.connections) + len(self.datagrams) + len(self.unix) + others
 
     def sweep(self, live: Collection[int]) -> None:
         """Drop what belongs to inodes other than `live`; the next sweep is due at twice what is left."""
         for inode in set(self.connections) - set(live):
             self.forget(inode)
-        for table in (self.datagrams, self.own_datagrams, self.listeners, self.names):
+        for table in (self.datagrams, self.own_datagrams, self.source_ports, self.listeners, self.names, self.routing):
             for inode in set(table) - set(live):
                 del table[inode]
+        self.floating.intersection_update(live)
+        self.unix.sweep(live)
         self._sweep_at = max(self._FIRST_SWEEP, 2 * self._count())

@@ -9,9 +9,10 @@ import select
 import signal
 
 import pytest
+from mirrord_trace.agent import claims
 from mirrord_trace.agent.wire.errors import RemoteProtocolError
 from mirrord_trace.agent.wire.handshake import ClientHandshake
-from mirrord_trace.agent.wire.messages import Bye, Done, Failed, GetPod, OpenFile, Pod, Stat, Subscribe
+from mirrord_trace.agent.wire.messages import Bye, Done, Failed, GetPod, OpenFile, Pod, Stat, Subscribe, SubscribeUdp
 
 
 def wait_for_end(pid_fd):
@@ -19,10 +20,16 @@ def wait_for_end(pid_fd):
     os.close(pid_fd)
 
 
+# One of each kind: every layer has a table of its own.
 def steal(pod, start_agent, where="fd"):
     agent, client = start_agent(where, pid=pod.pid)
     assert client.ask(Subscribe(8080, False, "", False)) == Done()
-    assert "redirect" in pod.ruleset()
+    assert client.ask(Subscribe(8081, True, "", False)) == Done()
+    assert client.ask(Subscribe(8082, False, '{"filter": {"path": "x"}}', False)) == Done()
+    stream = client.session.new_stream()
+    client.session.datagrams(stream, lambda datagram: None, lambda code: None)
+    assert client.ask(SubscribeUdp(8083, False, stream)) == Done()
+    assert pod.ruleset().count("table inet mirrord_trace_") == 4
     return agent, client
 
 
@@ -66,6 +73,7 @@ def test_nothing_is_left_when_the_worker_is_killed(pod, start_agent):
     os.kill(agent.worker_pid(), signal.SIGKILL)
     assert agent.wait() == 128 + signal.SIGKILL
     assert pod.ruleset() == ""
+    assert pod.run(lambda: claims.claimed("mirrord_trace_")) == []
 
 
 def test_nothing_is_left_when_the_guard_is_killed(pod, start_agent):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
+import shutil
 import subprocess
 
 import pytest
@@ -47,3 +49,19 @@ def test_addresses_of_both_families(pod):
     assert done.returncode == 0, done.stderr
     found = {str(ipaddress.ip_address(each)) for each in pod.run(netlink.interface_addresses)}
     assert found >= {"10.1.2.3", "fd00::7"}
+
+
+def test_default_gateways_of_both_families(pod):
+    script = """
+        set -e; PATH=$PATH:/usr/sbin:/sbin
+        ip link add one type veth peer name two
+        ip addr add 10.8.0.2/24 dev one; ip addr add fd00:8::2/64 dev one nodad; ip link set one up; ip link set two up
+        ip route add default via 10.8.0.1; ip route add 10.7.0.0/16 via 10.8.0.3; ip -6 route add default via fd00:8::1
+    """
+    if shutil.which("ip", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
+        pytest.skip("ip (iproute2) is not installed")
+    assert pod.run(netlink.default_gateways) == ()
+    done = pod.run(lambda: subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False))
+    assert done.returncode == 0, done.stderr
+    expected = {ipaddress.ip_address("10.8.0.1").packed, ipaddress.ip_address("fd00:8::1").packed}
+    assert set(pod.run(netlink.default_gateways)) == expected

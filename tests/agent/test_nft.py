@@ -20,7 +20,7 @@ def rules_with(pod, steps, **options):
         try:
             os.close(go_writer)
             pod.enter()
-            redirect = nft.NftRedirect(NAME, 4444, **options)
+            redirect = nft.NftRedirect(NAME, 4444, 0x70, **options)
             steps(redirect)
             os.write(writer, b"ok")
             os.read(go_reader, 1)
@@ -40,10 +40,16 @@ def test_the_rules_say_what_they_should(pod):
     alive, after = rules_with(pod, lambda redirect: (redirect.add(80), redirect.add(8080), redirect.remove(80)))
     assert "table inet mirrord_trace_test" in alive
     assert "elements = { 8080 }" in alive
-    common = "meta mark != 0x000030a7"
+    common = "meta mark != 0x00003070-0x0000307f"
     assert f"{common} fib daddr type local tcp flags syn / fin,syn,rst,ack tcp dport @ports redirect to :4444" in alive
     assert f'{common} oif "lo" tcp flags syn / fin,syn,rst,ack tcp dport @ports redirect to :4444' in alive
+    assert "hook prerouting priority 13" in alive  # -99 and the layer's number
     assert after == ""
+
+
+def test_datagrams_have_no_first_packet(pod):
+    alive, _ = rules_with(pod, lambda redirect: redirect.add(53), protocol=nft.UDP)
+    assert 'meta mark != 0x00003070-0x0000307f oif "lo" udp dport @ports redirect to :4444' in alive
 
 
 def test_without_inet_nat_there_is_a_table_for_each_family(pod):
@@ -91,7 +97,7 @@ def test_close_removes_everything(pod):
 
 def test_an_owned_redirect_needs_no_refresh(pod):
     def observe():
-        redirect = nft.NftRedirect(NAME, 4444)
+        redirect = nft.NftRedirect(NAME, 4444, 0x70)
         return redirect.owned, redirect.refresh_s
 
     owned, refresh_s = pod.run(observe)
@@ -101,7 +107,7 @@ def test_an_owned_redirect_needs_no_refresh(pod):
 def test_without_cap_net_admin_it_is_eperm():
     if os.geteuid() == 0:
         pytest.skip("root has CAP_NET_ADMIN: this needs an ordinary user")
-    for call in (lambda: nft.NftRedirect(NAME, 4444), lambda: nft.tables("")):
+    for call in (lambda: nft.NftRedirect(NAME, 4444, 0x70), lambda: nft.tables("")):
         with pytest.raises(OSError) as caught:
             call()
         assert caught.value.errno == errno.EPERM

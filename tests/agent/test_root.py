@@ -136,3 +136,26 @@ def test_both_ways_agree_on_random_paths(root):
                 outcomes.append(error.errno)
         assert outcomes[0] == outcomes[1], path
     other.close()
+
+
+def test_the_network_is_told_by_the_agents_own_proc(root):
+    with open("/proc/self/net/protocols", "rb") as file:
+        protocols = file.read()
+    for path in (b"/proc/net/protocols", b"/proc/self/net/protocols", b"/proc/net//protocols"):
+        assert read(root, path) == protocols
+    for path in (b"/proc/net/../version", b"/proc/net/nothing", b"/proc/network", b"/proc/self/status"):
+        with pytest.raises(FileNotFoundError):
+            root.open_path(path)
+
+
+def test_the_network_directory_is_a_link(root):
+    for path, follow, kind in (
+        (b"/proc/net", True, 0o040000),
+        (b"/proc/net", False, 0o120000),
+        (b"/proc/self/net", False, 0o040000),
+    ):
+        fd = root.open_path(path, follow=follow)
+        try:
+            assert os.fstat(fd).st_mode & 0o170000 == kind
+        finally:
+            os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 from build import FLAVOURS, c_program
 from mirrord_trace.supervisor.targets.demo import network
+from mirrord_trace.supervisor.targets.demo.pod import DemoPod
 from runs import Runner
+from unix_servers import Servers
 
 _TIMES = 50
 _SMALL = "/app/lines.txt"
@@ -75,3 +78,26 @@ def test_a_connect(runner: Runner, flavour: str) -> None:
 
 def test_a_connected_socket_never_stops(runner: Runner, flavour: str) -> None:
     assert _cost(runner, flavour, "echo", *_ECHO) == Cost(0, 0)
+
+
+def test_the_pods_addresses(runner: Runner, flavour: str) -> None:
+    """getifaddrs(3): links and addresses, that is two dumps. What the relay was told a moment ago is not asked again."""
+    cost = _cost(runner, flavour, "addresses")
+    assert cost.stops <= (4 if flavour == "musl" else 12), cost
+    assert cost.round_trips < 0.5, cost
+
+
+def test_a_connect_to_a_unix_socket_of_the_pod(runner: Runner, flavour: str, demo_pod: DemoPod) -> None:
+    runner.environment["MIRRORD_OUTGOING_REMOTE_UNIX_STREAMS"] = "^/tmp/unix-"
+    with contextlib.closing(Servers(demo_pod)) as servers:
+        assert _cost(runner, flavour, "unix-connect-close", servers.path("stream")) == Cost(1, 1)
+
+
+def test_a_connected_unix_datagram_socket_never_stops(runner: Runner, flavour: str, demo_pod: DemoPod) -> None:
+    runner.environment["MIRRORD_OUTGOING_REMOTE_UNIX_STREAMS"] = "^/tmp/unix-"
+    with contextlib.closing(Servers(demo_pod)) as servers:
+        assert _cost(runner, flavour, "unix-datagrams", servers.path("log")) == Cost(0, 0)
+
+
+def test_without_unix_streams_a_unix_datagram_socket_never_stops(runner: Runner, flavour: str) -> None:
+    assert _cost(runner, flavour, "unix-socket") == Cost(0, 0)

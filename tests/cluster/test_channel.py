@@ -107,7 +107,7 @@ def test_cut_while_idle(each_tool: Tool, server: CutServer) -> None:
 def test_cut_while_serving(each_tool: Tool, server: CutServer, visitor_pod: Pod) -> None:
     """Visitors that come while the connection is away are served when it is back."""
     cluster = each_tool.cluster
-    with each_tool.running(build.go_program("server"), ":80", kubeconfig=server.kubeconfig) as run:
+    with each_tool.running(build.go_program("server"), ":80", options=["--steal"], kubeconfig=server.kubeconfig) as run:
         run.await_text("ready 80\n")
         server.refuse(True)
         server.cut()

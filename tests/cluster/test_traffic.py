@@ -57,7 +57,7 @@ sys.stdin.read()
 
 @contextlib.contextmanager
 def _serving(tool: Tool, kubeconfig: Path | None = None) -> Iterator[Running]:
-    with tool.running(build.go_program("server"), ":80", kubeconfig=kubeconfig) as run:
+    with tool.running(build.go_program("server"), ":80", options=["--steal"], kubeconfig=kubeconfig) as run:
         run.await_text(r"ready 80\n")
         yield run
 
@@ -155,13 +155,13 @@ def test_a_program_that_stops_listening_gives_the_port_back(each_tool: Tool, vis
 def test_a_port_is_stolen_once(tool: Tool, visitor_pod: Pod) -> None:
     """The second session is told, and the first goes on."""
     config = tool.folder / "mirrord.json"
-    config.write_text('{"feature": {"network": {"incoming": {"port_mapping": [[8081, 80]]}}}}')
+    config.write_text('{"feature": {"network": {"incoming": {"mode": "steal", "port_mapping": [[8081, 80]]}}}}')
     with _serving(tool) as run:
         # Another port of this machine, for the same one of the pod.
         mapped = tool.run(build.go_program("server"), "127.0.0.1:8081", options=["-f", config])
         assert mapped.status == 1, mapped
         assert "address already in use" in mapped.err
-        assert "pod port 80 is already taken over by another session" in mapped.err
+        assert "port 80 of this pod is stolen by " in mapped.err
         assert _ask(tool.cluster, visitor_pod, tool.pod.ip) == _local(visitor_pod.ip)
         run.process.send_signal(signal.SIGTERM)
         assert run.end().status == 0

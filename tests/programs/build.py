@@ -16,14 +16,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+_KERNEL_HEADERS = ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{os.uname().machine}-linux-gnu"]
 FLAVOURS = {
     "glibc": ["gcc", "-O1", "-pthread"],
     "static": ["gcc", "-O1", "-pthread", "-static"],
-    "musl": ["musl-gcc", "-O1", "-pthread", "-static"],
+    # The kernel's own headers are not among musl's.
+    "musl": ["musl-gcc", "-O1", "-pthread", "-static", *_KERNEL_HEADERS],
 }
 I386 = ["gcc", "-m32", "-O1", "-ffreestanding", "-fno-pie", "-fno-stack-protector", "-static", "-no-pie", "-nostdlib"]
-C_PROGRAMS = ("files", "connect", "resolve", "udp", "process", "signals", "pointers", "foreign", "server", "loop")
-GO_PROGRAMS = ("client", "server", "observe", "dials", "h2pair")
+C_PROGRAMS = (
+    "files", "connect", "connects", "flip", "resolve", "udp", "datagrams", "process", "signals", "pointers", "foreign",
+    "server", "loop", "leaks", "interfaces", "unix", "listeners", "answers",
+)  # fmt: skip
+GO_PROGRAMS = ("cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial")
 
 
 class CannotBuild(Exception):
@@ -47,6 +52,13 @@ def go_program(name: str) -> Path:
     """The Go program `name`, static: CGO_ENABLED=0."""
     sources = sorted([*(HERE / "go" / name).glob("*.go"), HERE / "go" / "go.mod"])
     return _cached(f"go-{name}", sources, ["go", "build", "-trimpath", "-o"], HERE / "go", last=[f"./{name}"])
+
+
+def go_module(name: str) -> Path:
+    """The Go program `name`, a module of its own since it needs others; CannotBuild also where these are not to be had."""
+    folder = HERE / "go" / name
+    sources = sorted([*folder.glob("*.go"), folder / "go.mod", folder / "go.sum"])
+    return _cached(f"go-{name}", sources, ["go", "build", "-trimpath", "-o"], folder, last=["."])
 
 
 def go() -> str:

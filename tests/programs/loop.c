@@ -2,10 +2,12 @@
 #include "seen.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int dial(const char *ip, int port)
@@ -61,6 +63,30 @@ int main(int argc, char **argv)
                 return 1;
         } else if (strcmp(operation, "connect-close") == 0) {
             close(dial(argv[3], atoi(argv[4])));
+        } else if (strcmp(operation, "unix-connect-close") == 0) {
+            struct sockaddr_un peer = {.sun_family = AF_UNIX};
+            strncpy(peer.sun_path, argv[3], sizeof peer.sun_path - 1);
+            int own = socket(AF_UNIX, SOCK_STREAM, 0);
+            if (connect(own, (struct sockaddr *)&peer, sizeof peer) < 0)
+                return 1;
+            close(own);
+        } else if (strcmp(operation, "unix-socket") == 0) {
+            close(socket(AF_UNIX, SOCK_DGRAM, 0));
+        } else if (strcmp(operation, "unix-datagrams") == 0) {
+            struct sockaddr_un peer = {.sun_family = AF_UNIX};
+            strncpy(peer.sun_path, argv[3], sizeof peer.sun_path - 1);
+            if (number == 0) {
+                fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+                if (connect(fd, (struct sockaddr *)&peer, sizeof peer) < 0)
+                    return 1;
+            }
+            if (send(fd, "x", 1, 0) < 0)
+                return 1;
+        } else if (strcmp(operation, "addresses") == 0) {
+            struct ifaddrs *all;
+            if (getifaddrs(&all) < 0)
+                return 1;
+            freeifaddrs(all);
         } else if (strcmp(operation, "echo") == 0) {
             if (write(fd, "x", 1) != 1 || read(fd, bytes, 1) != 1)
                 return 1;

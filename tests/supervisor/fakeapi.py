@@ -19,10 +19,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+from fakespdy import SpdyPeer
 from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+TUNNELLED = "SPDY/3.1+portforward.k8s.io"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 NODE = "node-1"
 
@@ -79,6 +81,33 @@ class ForwardPeer:
         self.closed = True
 
 
+class WebSocketStream:
+    """The socket of a SpdyPeer: its bytes are in binary messages."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._peer = ForwardPeer(sock, 0)
+        self._left = b""
+
+    def sendall(self, data: bytes) -> None:
+        """As one message."""
+        self._peer.protocol.send_binary(data)
+        self._peer.sock.sendall(b"".join(self._peer.protocol.data_to_send()))
+
+    def recv(self, size: int) -> bytes:
+        """Of the next message."""
+        self._left = self._left or self._peer.receive()
+        part, self._left = self._left[:size], self._left[size:]
+        return part
+
+    def setsockopt(self, *option: object) -> None:
+        """Of the socket below."""
+        self._peer.sock.setsockopt(*option)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """The socket below."""
+        self._peer.sock.close()
+
+
 def refuse(peer: ForwardPeer) -> None:
     """What containerd does when nobody listens on the port."""
     peer.announce()
@@ -117,6 +146,9 @@ class FakeApi:
     """Called with a new or patched pod before it is answered: sets its status."""
     token: str = "secret"
     subprotocol: str | None = "v4.channel.k8s.io"
+    """Of a port-forward WebSocket: what the server chooses."""
+    spdy: bool = False
+    """Whether the server takes an upgrade to SPDY."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     bodies: list[object] = field(default_factory=list)
     watchers: list[queue.Queue[bytes]] = field(default_factory=list)
@@ -247,7 +279,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif (method, parts.path) in self.fake.answers:
             self._answer(*self.fake.answers[method, parts.path])
         elif parts.path.endswith("/portforward"):
-            self._forward(int(query["ports"][0]))
+            if method == "POST":
+                self._forward_by_spdy()
+            else:
+                self._forward(int(query["ports"][0]))
         elif parts.path == "/version":
             self._answer(200, {"gitVersion": "v1.99.0"})
         elif parts.path.endswith("/selfsubjectaccessreviews"):
@@ -311,11 +346,26 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.subprotocol:
             self.send_header("Sec-WebSocket-Protocol", self.fake.subprotocol)
         self.end_headers()
+        tunnelled = self.fake.subprotocol == TUNNELLED
+        self._run_forward(SpdyPeer(WebSocketStream(self.connection)) if tunnelled else ForwardPeer(self.connection, port))
+
+    def _forward_by_spdy(self) -> None:
+        if not self.fake.spdy:
+            self._answer(400, status_object(400, "BadRequest", "Upgrade request required"))
+            return
+        assert self.headers["Upgrade"] == "SPDY/3.1"
+        assert self.headers["X-Stream-Protocol-Version"] == "portforward.k8s.io"
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "SPDY/3.1")
+        self.end_headers()
+        self._run_forward(SpdyPeer(self.connection))
+
+    def _run_forward(self, peer: ForwardPeer | SpdyPeer) -> None:
         self.close_connection = True
         with self.fake.lock:
             number = min(self.fake.forward_count, len(self.fake.forwards) - 1)
             self.fake.forward_count += 1
-        peer = ForwardPeer(self.connection, port)
         with contextlib.suppress(OSError):  # The client went first.
             self.fake.forwards[number](peer)
 

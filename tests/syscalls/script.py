@@ -39,6 +39,7 @@ from mirrord_trace.syscalls.actions import (
     Trap,
 )
 from mirrord_trace.syscalls.context import Context
+from mirrord_trace.syscalls.incoming_rules import Subscription
 from mirrord_trace.syscalls.objects import Objects
 from mirrord_trace.syscalls.policy import Policy
 
@@ -151,9 +152,14 @@ class FakePolicy:
     mapped: Mapping[bytes, bytes] = field(default_factory=dict)
     """Path -> path after feature.fs.mapping, remote or local."""
     pod_hostname: bool = True
+    pod_interfaces: bool = True
+    wants_names: bool = False
     outgoing_route: Decision = _OUTGOING
     incoming_route: Decision = _INCOMING
     unix_route: Decision = _NOT_INTERNET
+    listen_ports: Mapping[int, int] = field(default_factory=dict)
+    subscribes: Subscription = Subscription()
+    fail_if_taken: bool = True
     asked: list[object] = field(default_factory=list)
 
     def file(self, path: bytes, *, write: bool = False) -> Decision:
@@ -172,6 +178,10 @@ class FakePolicy:
         self.asked.append((protocol, peer))
         return self.outgoing_route
 
+    def other_protocols(self) -> Decision:
+        """Always `outgoing_route`."""
+        return self.outgoing_route
+
     def incoming(self, port: int, local: Address) -> Decision:
         """Always `incoming_route`."""
         self.asked.append((port, local))
@@ -180,6 +190,24 @@ class FakePolicy:
     def pod_port(self, port: int) -> int:
         """No mapping."""
         return port
+
+    def listen_port(self, port: int) -> int:
+        """By `listen_ports`."""
+        return self.listen_ports.get(port, port)
+
+    def subscription(self, pod_port: int) -> Subscription:
+        """Always `subscribes`."""
+        return self.subscribes
+
+    def fails_if_taken(self) -> bool:
+        """By `fail_if_taken`."""
+        return self.fail_if_taken
+
+    def interfaces(self) -> Decision:
+        """By `pod_interfaces`."""
+        if self.pod_interfaces:
+            return Decision(Route.REMOTE, Reason.POD_INTERFACES)
+        return Decision(Route.LOCAL, Reason.INTERFACES_OFF)
 
     def hostname(self) -> Decision:
         """By `pod_hostname`."""
@@ -236,6 +264,7 @@ def session(policy: Any = None, *, notices: list[str] | None = None, **rules: An
         addresses=FakeAddresses(),
         listener4_port=40004,
         listener6_port=40006,
+        routes_port=70007,
         notice=lambda key, text: lines.append(text),
     )
 
@@ -313,12 +342,12 @@ class Script:
         """The reply; `fd` belongs to the handler from here on."""
         return self._send("replies", Answer(message, fd))
 
-    def fails(self, errno: int) -> Script:
+    def fails(self, errno: int, text: str = "") -> Script:
         """The pod's or the relay's errno in place of a reply."""
         assert self._waits, f"{self}\n  fails: the handler has asked nothing"
         self._waits = False
         self._steps.append(f"fails {errno_names.errorcode[errno]}")
-        self._now = self._advance(lambda: self._handling.throw(SyscallError(errno)))
+        self._now = self._advance(lambda: self._handling.throw(SyscallError(errno, text=text)))
         return self
 
     def runs(self, args: Mapping[int, int | Scratch] | None = None, sysno: int | None = None) -> Script:

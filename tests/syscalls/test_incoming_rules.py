@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 from mirrord_trace.agent.wire.messages import Address
 from mirrord_trace.syscalls.actions import Decision, Reason, Route
-from mirrord_trace.syscalls.incoming_rules import IncomingConfig, IncomingMode, decide_incoming
+from mirrord_trace.syscalls.incoming_rules import IncomingConfig, IncomingMode, Subscription, decide_incoming, subscription
 
 
 def address(ip: str, port: int = 80) -> Address:
@@ -16,9 +16,19 @@ def incoming(port: int, local: Address, *, ipv6: bool = True, **config: object) 
     return decide_incoming(IncomingConfig(**config), ipv6=ipv6, port=port, local=local)  # type: ignore[arg-type]
 
 
-def test_incoming_is_stolen() -> None:
+@pytest.mark.parametrize("mode", [IncomingMode.STEAL, IncomingMode.MIRROR])
+def test_what_comes_here(mode: IncomingMode) -> None:
     for ip in ("0.0.0.0", "::", "127.0.0.1", "10.0.0.1", "2001:db8::1"):
-        assert incoming(80, address(ip)) == Decision(Route.REMOTE, Reason.INCOMING)
+        assert incoming(80, address(ip), mode=mode) == Decision(Route.REMOTE, Reason.INCOMING)
+
+
+def test_subscriptions() -> None:
+    assert subscription(IncomingConfig(mode=IncomingMode.STEAL), 80) == Subscription(False, "", True)
+    assert subscription(IncomingConfig(mode=IncomingMode.STEAL, flush=False), 80) == Subscription(False, "", False)
+    mirror = IncomingConfig(mode=IncomingMode.MIRROR, rules="{1}", plain_rules="{2}")
+    assert subscription(mirror, 80) == Subscription(True, "{1}", False)
+    some = IncomingConfig(mode=IncomingMode.STEAL, rules="{1}", plain_rules="{2}", filter_ports=frozenset({80}))
+    assert [subscription(some, port).rules for port in (80, 81)] == ["{1}", "{2}"]
 
 
 def test_incoming_off() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mirrord_trace.agent.wire.messages import Address
 from mirrord_trace.syscalls.actions import Decision, Reason, Route
+from mirrord_trace.syscalls.name_rules import NameRule
 from mirrord_trace.syscalls.network_rules import (
     AddressRule,
     FilterError,
@@ -22,7 +23,15 @@ def address(ip: str, port: int = 80) -> Address:
     return Address(ipaddress.ip_address(ip).packed, port)
 
 
-def outgoing(peer: Address, protocol: str = "tcp", *, dns: bool = True, ipv6: bool = True, **config: object) -> Decision:
+def outgoing(
+    peer: Address,
+    protocol: str = "tcp",
+    *,
+    dns: bool = True,
+    ipv6: bool = True,
+    names: tuple[str, ...] = (),
+    **config: object,
+) -> Decision:
     return decide_outgoing(
         OutgoingConfig(**config),  # type: ignore[arg-type]
         dns=dns,
@@ -30,6 +39,7 @@ def outgoing(peer: Address, protocol: str = "tcp", *, dns: bool = True, ipv6: bo
         protocol=protocol,
         peer=peer,
         own_ports={8080},
+        names=names,
     )
 
 
@@ -80,6 +90,17 @@ def test_a_filter_of_remote_addresses() -> None:
     assert outgoing(address("10.1.2.3", 443), only_remote=()) == outside
 
 
+def test_filters_of_names() -> None:
+    rules = (parse_rule("tcp://*.db.example:5432"), parse_rule("cache"))
+    local = AddressRule(None, None, NameRule("cache"))
+    assert rules[1] == local
+    peer = address("1.1.1.1", 5432)
+    assert outgoing(peer, only_local=rules, names=("a.db.example",)) == Decision(Route.LOCAL, Reason.OUTGOING_FILTER)
+    assert outgoing(peer, only_local=rules, names=("x", "cache")) == Decision(Route.LOCAL, Reason.OUTGOING_FILTER)
+    assert outgoing(peer, only_local=rules, names=("db.example",)) == Decision(Route.REMOTE, Reason.OUTGOING)
+    assert outgoing(peer, only_local=rules) == Decision(Route.REMOTE, Reason.OUTGOING)
+
+
 def test_a_filter_of_local_addresses() -> None:
     rules = (parse_rule("1.1.1.1"), parse_rule("db.local"))
     assert outgoing(address("1.1.1.1"), only_local=rules) == Decision(Route.LOCAL, Reason.OUTGOING_FILTER)
@@ -92,26 +113,27 @@ V4 = ipaddress.ip_network
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("tcp://1.2.3.0/24:7777", AddressRule("tcp", V4("1.2.3.0/24"), "", 7777)),
-        ("TCP://1.2.3.9/24", AddressRule("tcp", V4("1.2.3.0/24"), "", 0)),
-        ("tcp://[2800:3f0::2004]:7777", AddressRule("tcp", V4("2800:3f0::2004/128"), "", 7777)),
-        ("[2800:3f0::]/32:80", AddressRule(None, V4("2800:3f0::/32"), "", 80)),
-        ("[2800:3f0::/32]:80", AddressRule(None, V4("2800:3f0::/32"), "", 80)),
-        ("2800:3f0::/32", AddressRule(None, V4("2800:3f0::/32"), "", 0)),
-        ("::1", AddressRule(None, V4("::1/128"), "", 0)),
-        ("[::ffff:1.2.3.4]:5", AddressRule(None, V4("1.2.3.4/32"), "", 5)),
+        ("tcp://1.2.3.0/24:7777", AddressRule("tcp", V4("1.2.3.0/24"), None, 7777)),
+        ("TCP://1.2.3.9/24", AddressRule("tcp", V4("1.2.3.0/24"), None, 0)),
+        ("tcp://[2800:3f0::2004]:7777", AddressRule("tcp", V4("2800:3f0::2004/128"), None, 7777)),
+        ("[2800:3f0::]/32:80", AddressRule(None, V4("2800:3f0::/32"), None, 80)),
+        ("[2800:3f0::/32]:80", AddressRule(None, V4("2800:3f0::/32"), None, 80)),
+        ("2800:3f0::/32", AddressRule(None, V4("2800:3f0::/32"), None, 0)),
+        ("::1", AddressRule(None, V4("::1/128"), None, 0)),
+        ("[::ffff:1.2.3.4]:5", AddressRule(None, V4("1.2.3.4/32"), None, 5)),
         ("tcp://", AddressRule("tcp")),
         ("any://", AddressRule()),
-        ("udp://:7777", AddressRule("udp", None, "", 7777)),
-        (":7777", AddressRule(None, None, "", 7777)),
+        ("udp://:7777", AddressRule("udp", None, None, 7777)),
+        (":7777", AddressRule(None, None, None, 7777)),
         (":0", AddressRule()),
         ("0.0.0.0", AddressRule()),
-        ("0.0.0.0:80", AddressRule(None, None, "", 80)),
-        ("[::]:80", AddressRule(None, None, "", 80)),
-        ("0.0.0.0/0", AddressRule(None, V4("0.0.0.0/0"), "", 0)),
-        ("tcp://google.com:7777", AddressRule("tcp", None, "google.com", 7777)),
-        ("localhost", AddressRule(None, None, "localhost", 0)),
-        ("my_db-1.x", AddressRule(None, None, "my_db-1.x", 0)),
+        ("0.0.0.0:80", AddressRule(None, None, None, 80)),
+        ("[::]:80", AddressRule(None, None, None, 80)),
+        ("0.0.0.0/0", AddressRule(None, V4("0.0.0.0/0"), None, 0)),
+        ("tcp://google.com:7777", AddressRule("tcp", None, NameRule("google.com"), 7777)),
+        ("localhost", AddressRule(None, None, NameRule("localhost"))),
+        ("My_db-1.x.", AddressRule(None, None, NameRule("my_db-1.x"))),
+        ("udp://*.Svc:53", AddressRule("udp", None, NameRule("svc", below=True), 53)),
     ],
 )
 def test_filter_entries(text: str, rule: AddressRule) -> None:
@@ -122,7 +144,7 @@ def test_filter_entries(text: str, rule: AddressRule) -> None:
     "text",
     [
         *("", "meow://1.1.1.1", ":7777udp://", "google.com/24", "tcp://google.com/24:7777", "1.1.1.1:65536", "1.1.1.1:"),
-        *("1.1.1.1:x", "1.2.3.4/33", "[::1", "[::1]x", "a b", "1.1.1.1:٣", "host/"),
+        *("1.1.1.1:x", "1.2.3.4/33", "[::1", "[::1]x", "a b", "1.1.1.1:٣", "host/", "a*.b", "*.*.c", "a..b"),
     ],
 )
 def test_filter_entries_that_are_refused(text: str) -> None:

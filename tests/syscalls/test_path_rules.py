@@ -224,3 +224,31 @@ def test_any_path_has_a_decision(path: bytes, write: bool) -> None:
     decision = decide(path, write)
     assert decision.path == (path if decision.route is Route.REMOTE else b"")
     assert not (write and decision.route is Route.REMOTE)
+
+
+@pytest.mark.parametrize(
+    ("path", "mapped"),
+    [
+        (b"/proc/net", b"/proc/net"),
+        (b"/proc/net/tcp", b"/proc/net/tcp"),
+        (b"/proc/self/net/dev_snmp6/lo", b"/proc/self/net/dev_snmp6/lo"),
+        (b"/proc/thread-self/net/route", b"/proc/self/net/route"),
+        (b"/sys/class/net", b"/sys/class/net"),
+        (b"/sys/class/net/eth0/mtu", b"/sys/class/net/eth0/mtu"),
+        (b"/sys/devices/virtual/net/lo", b"/sys/devices/virtual/net/lo"),
+    ],
+)
+def test_the_network_is_the_pods(path: bytes, mapped: bytes) -> None:
+    assert decide(path) == Decision(Route.REMOTE, Reason.POD_INTERFACES, mapped)
+    assert decide(path, write=True) == Decision(Route.LOCAL, Reason.WRITE_ACCESS)
+    assert decide(path, local=("^/(proc|sys)/.*net",)) == Decision(Route.LOCAL, Reason.PATTERN_LOCAL)
+    assert decide(path, mode=FsMode.LOCAL) == Decision(Route.LOCAL, Reason.FS_MODE_LOCAL)
+    rules = PathRules(FileConfig(), remote_interfaces=False)
+    assert rules.decide(path, False) == Decision(Route.LOCAL, Reason.DEFAULT_LOCAL)
+
+
+@pytest.mark.parametrize(
+    "path", [b"/proc/network", b"/proc/1/net/tcp", b"/proc/sys/net/core/somaxconn", b"/sys/class/network"]
+)
+def test_what_only_looks_like_the_network_is_local(path: bytes) -> None:
+    assert decide(path) == Decision(Route.LOCAL, Reason.DEFAULT_LOCAL)

@@ -4,8 +4,8 @@ import pytest
 from mirrord_trace.agent.wire.messages import Address
 from mirrord_trace.syscalls import policy as policy_module
 from mirrord_trace.syscalls.actions import Decision, Reason, Route
-from mirrord_trace.syscalls.incoming_rules import IncomingConfig
-from mirrord_trace.syscalls.network_rules import OutgoingConfig
+from mirrord_trace.syscalls.incoming_rules import IncomingConfig, subscription
+from mirrord_trace.syscalls.network_rules import OutgoingConfig, parse_rule
 from mirrord_trace.syscalls.path_rules import FileConfig, PatternError
 from mirrord_trace.syscalls.policy import Policy, PolicyConfig
 
@@ -40,7 +40,12 @@ def test_dns_reaches_the_files() -> None:
 def test_outgoing() -> None:
     peer = Address(bytes([10, 0, 0, 1]), 80)
     assert Policy(PolicyConfig()).outgoing("tcp", peer, ()) == Decision(Route.REMOTE, Reason.OUTGOING)
+    by_name = Policy(PolicyConfig(outgoing=OutgoingConfig(only_remote=(parse_rule("*.example"),))))
+    assert by_name.wants_names
+    assert by_name.outgoing("tcp", peer, (), ["db.example"]).route is Route.REMOTE
+    assert by_name.outgoing("tcp", peer, (), ["db.other"]).route is Route.LOCAL
     off = Policy(PolicyConfig(outgoing=OutgoingConfig(tcp=False)))
+    assert not off.wants_names
     assert off.outgoing("tcp", peer, ()) == Decision(Route.LOCAL, Reason.OUTGOING_OFF)
 
 
@@ -50,6 +55,21 @@ def test_incoming_and_the_pod_port() -> None:
     assert policy.incoming(8080, anywhere) == Decision(Route.REMOTE, Reason.INCOMING)
     assert policy.incoming(9, anywhere) == Decision(Route.LOCAL, Reason.INCOMING_IGNORED)
     assert (policy.pod_port(8080), policy.pod_port(80)) == (80, 80)
+
+
+def test_ports_of_this_machine_and_subscriptions() -> None:
+    config = IncomingConfig(listen_ports=((80, 4480),), rules="{}", fail_if_taken=False)
+    policy = Policy(PolicyConfig(incoming=config))
+    assert (policy.listen_port(80), policy.listen_port(81)) == (4480, 81)
+    assert policy.subscription(80) == subscription(config, 80)
+    assert not policy.fails_if_taken()
+
+
+def test_interfaces() -> None:
+    assert Policy(PolicyConfig()).interfaces() == Decision(Route.REMOTE, Reason.POD_INTERFACES)
+    off = Policy(PolicyConfig(interfaces=False))
+    assert off.interfaces() == Decision(Route.LOCAL, Reason.INTERFACES_OFF)
+    assert off.file(b"/proc/net/route") == Decision(Route.LOCAL, Reason.DEFAULT_LOCAL)
 
 
 def test_hostname() -> None:

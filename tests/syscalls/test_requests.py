@@ -8,14 +8,24 @@ from mirrord_trace.agent.wire import messages
 from mirrord_trace.agent.wire.codec import decode, encode
 from mirrord_trace.syscalls import requests
 from mirrord_trace.syscalls.requests import (
+    AwaitRoutes,
     Counts,
+    EndConnect,
     GetCounts,
+    JoinUnix,
     Listen,
     Lost,
+    NamesLearnt,
     NotStarted,
+    OpenUnix,
+    PeerRefused,
+    ProbePing,
     Ready,
+    ReceiveUdp,
+    RouteSocket,
     StartConnect,
     UdpPeer,
+    UnixOpened,
     Verdict,
 )
 
@@ -23,15 +33,25 @@ FOUR = address("10.96.0.20", 80)
 SIX = address("fd00::20", 65535)
 
 EXAMPLES: list[messages.Message] = [
-    StartConnect(1, FOUR, SIX),
+    StartConnect(1, FOUR, SIX, 2**64 - 1, SIX, True, (1, 9, 1)),
+    EndConnect(1),
+    OpenUnix(b"\0bus", 5, 20_000),
+    UnixOpened(7, b"/run/\xff"),
+    JoinUnix(7, 4711),
     Verdict(2**40, 111, SIX, FOUR),
-    UdpPeer(3, 6, SIX),
-    Listen(2**32 - 1, FOUR, 8080),
+    UdpPeer(3, 6, SIX, 40123, True),
+    PeerRefused(3, SIX),
+    NamesLearnt(("a.example", "a"), (FOUR.ip, SIX.ip), 2**31 - 1),
+    ProbePing(6),
+    Listen(2**32 - 1, FOUR, 8080, True, False, "{}", True),
+    ReceiveUdp(4711, FOUR, 53, True),
     GetCounts(),
     Counts(1, 2**40, 0),
-    Ready(40000, 0),
+    Ready(40000, 0, 2**32 - 1),
     Lost("the channel is gone"),
     NotStarted("no such pod", 64),
+    RouteSocket(2**32 - 1, 4711),
+    AwaitRoutes(4711),
 ]
 
 

@@ -11,7 +11,7 @@ import struct
 
 from . import network
 
-A, CNAME, PTR, TXT, AAAA, SRV, OPT = 1, 5, 12, 16, 28, 33, 41
+A, CNAME, PTR, MX, TXT, AAAA, SRV, OPT = 1, 5, 12, 15, 16, 28, 33, 41
 _CLASS_IN = 1
 _TTL_S = 5
 _UDP_LIMIT = 512
@@ -122,6 +122,7 @@ def _zone() -> Records:
     zone[greeter].append((TXT, _text(b"greets whoever asks")))
     zone[f"only-ipv4.{_DOMAIN}"] = [(A, socket.inet_aton(network.GREETER[0]))]
     zone[f"_http._tcp.{greeter}"] = [(SRV, struct.pack(">HHH", 0, 100, network.HTTP_PORT) + encode_name(greeter))]
+    zone[f"mail.{_DOMAIN}"] = [(MX, struct.pack(">H", 10) + encode_name(greeter))]
     zone[f"alias.{_DOMAIN}"] = [(CNAME, greeter.encode())]
     # Too long for a UDP answer without EDNS, and for most sizes that EDNS asks for: the resolver has to come back by TCP.
     zone[f"long.{_DOMAIN}"] = [(TXT, _text(b"%03d " % number + b"x" * 200)) for number in range(40)]

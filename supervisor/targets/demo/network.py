@@ -51,6 +51,7 @@ def make_link() -> bool:
 def set_up_cluster(separate: bool) -> bool:
     """Addresses and routes of the cluster's namespace; tells whether IPv6 is there."""
     _allow_ipv6()
+    _allow_icmp()
     with Netlink() as netlink:
         netlink.set_up("lo")
         if separate:
@@ -73,6 +74,7 @@ def move_link(pid: int) -> None:
 def set_up_pod() -> bool:
     """Addresses and routes of the pod's own namespace, after its link has arrived; tells whether IPv6 is there."""
     _allow_ipv6()
+    _allow_icmp()
     with Netlink() as netlink:
         netlink.set_up("lo")
         netlink.set_up(_POD_LINK)
@@ -103,13 +105,27 @@ def _add_unreachable(netlink: Netlink, has_ipv6: bool) -> None:
 # A new namespace may inherit "IPv6 off" from the machine. Where /proc is read-only it stays off, and the demo is IPv4.
 def _allow_ipv6() -> None:
     for scope in ("all", "default", "lo"):
-        try:
-            fd = os.open(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
+        if not _set(f"ipv6/conf/{scope}/disable_ipv6", "0"):
             return
-        try:
-            os.write(fd, b"0")
-        except OSError:
-            return
-        finally:
-            os.close(fd)
+
+
+# As container runtimes do: echo sockets for everybody (here: the one group there is). And refusals are told each time, so
+# that nobody has to wait for the limit on ICMP messages.
+def _allow_icmp() -> None:
+    _set("ipv4/ping_group_range", "0 0")
+    _set("ipv4/icmp_ratelimit", "0")
+    _set("ipv6/icmp/ratelimit", "0")
+
+
+def _set(switch: str, value: str) -> bool:
+    try:
+        fd = os.open(f"/proc/sys/net/{switch}", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(fd, value.encode())
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import UsageError
@@ -39,10 +39,10 @@ def main() -> int:
         return error.exit_status
 
 
-def command(program: str, *arguments: str) -> list[str]:
+def command(program: str, *arguments: str, options: Sequence[str] = ()) -> list[str]:
     """The command line that runs `program` in the context of the demo pod."""
     tool = "from mirrord_trace.supervisor.cli.main import main; main()"
-    return [sys.executable, "-c", tool, "-t", "demo", "--", program, *arguments]
+    return [sys.executable, "-c", tool, "-t", "demo", *options, "--", program, *arguments]
 
 
 def table(left: str, right: str) -> list[str]:
@@ -81,7 +81,7 @@ def _take_over(pod: DemoPod, server: str) -> bool:
     port = network.SECOND_HTTP_PORT
     print(f"Requests of another pod to http://{network.POD[0]}:{port}/\n")
     before = _ask(pod, "before")
-    words = command(server, f":{port}")
+    words = command(server, f":{port}", options=["--steal"])
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         try:

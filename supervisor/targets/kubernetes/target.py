@@ -52,6 +52,7 @@ class KubernetesTarget:
         self._container: containers.Container | None = None
         self._boot_secret = b""
         self._target_is_init = False
+        self._nodes: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """The target as the user wrote it, with what was chosen for them."""
@@ -68,7 +69,7 @@ class KubernetesTarget:
     def agent_target(self) -> dict[str, Any]:
         """What the agent finds the target by: the container's id, as in /proc/PID/cgroup. Known after `start`."""
         identifier = self._container.identifier if self._container else ""
-        return {"container_id": identifier, "target_is_init": self._target_is_init}
+        return {"container_id": identifier, "target_is_init": self._target_is_init, "nodes": self._nodes}
 
     @property
     def namespace(self) -> str:
@@ -80,6 +81,10 @@ class KubernetesTarget:
         api = self._connected()
         pod = self._find_pod(api)
         self._container = containers.choose(pod, self._name.container)
+        # Where the kubelet's probes come from.
+        status = pod.get("status") or {}
+        addresses = (status.get("hostIP"), *(each.get("ip") for each in status.get("hostIPs") or ()))
+        self._nodes = tuple(dict.fromkeys(str(address) for address in addresses if address))
         if not self._container.explicit and self._container.others:
             others = ", ".join(self._container.others)
             progress(f"container {self._container.name} of {self._name} (others: {others}; choose with /container/NAME)")

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import json
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from mirrord_trace.agent.bootstrap import payload
@@ -19,11 +23,12 @@ def test_equal_options_make_equal_archives():
     assert payload.build(options) != payload.build(Options())
 
 
-def test_the_archive_has_the_agent_and_msgpack_and_nothing_of_the_client():
+def test_the_archive_has_the_agent_and_its_libraries_and_nothing_of_the_client():
     options = Options(pid=7)
     with zipfile.ZipFile(io.BytesIO(payload.build(options))) as archive:
         names = set(archive.namelist())
         assert {"mirrord_trace/agent/main.py", "mirrord_trace/agent/wire/codec.py", "msgpack/fallback.py"} <= names
+        assert {"h11/_connection.py", "h2/connection.py", "hpack/hpack.py", "hyperframe/frame.py"} <= names
         assert "mirrord_trace/agent/bootstrap/payload.py" not in names
         assert not [name for name in names if name.endswith(".so")]
         assert Options.decode(archive.read("mirrord_trace/agent/options.json")) == options
@@ -31,6 +36,31 @@ def test_the_archive_has_the_agent_and_msgpack_and_nothing_of_the_client():
         for name in names:
             if name.endswith(".py"):
                 ast.parse(archive.read(name), feature_version=(3, 9))
+
+
+# The oldest Python that the agent has to run on, if there is one; else this one.
+def oldest_python():
+    for name in [*sorted(Path.home().glob(".pyenv/versions/3.9.*/bin/python")), "python3.9", sys.executable]:
+        with contextlib.suppress(OSError):
+            if subprocess.run([name, "-c", ""], capture_output=True, check=False).returncode == 0:
+                return str(name)
+    pytest.fail("not even this Python runs")
+
+
+def test_the_archive_needs_nothing_else_and_imports_lazily(tmp_path):
+    tmp_path.joinpath("payload.zip").write_bytes(payload.build(Options()))
+    program = """
+import sys
+sys.path = [sys.argv[1], *(path for path in sys.path if "site-packages" not in path)]
+import mirrord_trace.agent.main, mirrord_trace.agent.http.router
+assert not {"h11", "h2", "hpack", "hyperframe", "ssl"} & set(sys.modules)
+import mirrord_trace.agent.http.http2, mirrord_trace.agent.http.sample, mirrord_trace.agent.http.tls
+mirrord_trace.agent.http.heads.import_h11()
+assert sys.argv[1] in sys.modules["h2"].__file__, sys.modules["h2"].__file__
+"""
+    command = [oldest_python(), "-ISW", "error", "-c", program, str(tmp_path / "payload.zip")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_loader_is_short_and_stands_alone():

@@ -261,3 +261,16 @@ def test_cuts_of_the_transport_lose_and_double_nothing(world: Any, tcp_pair: Pai
     world.until(joined.ended)
     assert joined.client_ends == joined.pod_ends == [0]
     assert cuts[0] > 5
+
+
+def test_what_an_ended_program_has_said_is_still_to_be_delivered(world: Any, tcp_pair: PairMaker) -> None:
+    narrow = Joined(world, tcp_pair, narrow=True)
+    session = world.agent.session
+    assert not session.delivering
+    # Within the window, and more than the narrow sockets take.
+    narrow.client.setblocking(True)
+    narrow.client.sendall(bytes(900_000))
+    narrow.client.shutdown(socket.SHUT_WR)
+    world.until(lambda: session.delivering)
+    assert len(narrow.receive(narrow.pod, 1_000_000)) == 900_000
+    assert not session.delivering

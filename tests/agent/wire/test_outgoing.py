@@ -110,3 +110,18 @@ def test_impossible_acknowledgements() -> None:
             outgoing.acknowledge(count)
         with pytest.raises(RemoteProtocolError):
             outgoing.restart(count)
+
+
+def test_idle_means_that_nothing_would_be_taken() -> None:
+    outgoing = Outgoing(1 << 20, 1000)
+    assert outgoing.idle
+    for fill in (
+        lambda: stream_with(outgoing, 1, 1, 10),
+        lambda: outgoing.control(frames.NOTICE, 0, b"n"),
+        lambda: outgoing.unsequenced(frames.ACK, 0),
+        lambda: outgoing.restart(0),  # replays all of it
+    ):
+        fill()
+        assert not outgoing.idle
+        assert taken(outgoing)
+        assert outgoing.idle

@@ -13,12 +13,15 @@ from fakeapi import FakeApi, ForwardPeer, echo, greet, refuse
 from mirrord_trace.supervisor.channel.dial import Host
 from mirrord_trace.supervisor.channel.portforward import (
     SEND_SIZE,
+    SUBPROTOCOL,
     AgentPort,
     ForwardFailed,
+    Opener,
     PortForwardChannel,
     PortForwardTransport,
     open_port_forward,
 )
+from mirrord_trace.supervisor.channel.spdyforward import PROTOCOL, TUNNELLED
 from mirrord_trace.supervisor.channel.websocket import UpgradeRefused, WebSocketBroken
 from mirrord_trace.supervisor.errors import UsageError
 
@@ -50,6 +53,15 @@ class Access:
 @pytest.fixture
 def access(fake_api: FakeApi) -> Access:
     return Access(Host.parse(fake_api.host))
+
+
+@pytest.fixture(params=[PROTOCOL, TUNNELLED, SUBPROTOCOL])
+def protocol(request: pytest.FixtureRequest, fake_api: FakeApi) -> str:
+    """Each of the protocols, as the only one that the server takes."""
+    chosen: str = request.param
+    fake_api.spdy = chosen == PROTOCOL
+    fake_api.subprotocol = None if chosen == PROTOCOL else chosen
+    return chosen
 
 
 def receive(transport: PortForwardTransport, size: int) -> bytes:
@@ -86,16 +98,17 @@ def forward(peer_does: Callable[[ForwardPeer], None], fake_api: FakeApi, access:
     return open_port_forward(access, AGENT)
 
 
-def test_bytes_go_there_and_back(fake_api: FakeApi, access: Access) -> None:
+def test_bytes_go_there_and_back(protocol: str, fake_api: FakeApi, access: Access) -> None:
     transport = forward(echo, fake_api, access)
     content = os.urandom(300_000)
     send(transport, content[:1000])
     assert receive(transport, 1000) == content[:1000]
+    assert transport.protocol == protocol
     transport.close()
-    assert fake_api.requests[-1] == ("GET", f"{PATH}?ports=61234")
+    assert fake_api.requests[-1] == (("POST", PATH) if protocol == PROTOCOL else ("GET", f"{PATH}?ports=61234"))
 
 
-def test_a_piece_of_a_message_may_be_asked_for(fake_api: FakeApi, access: Access) -> None:
+def test_a_piece_of_a_message_may_be_asked_for(protocol: str, fake_api: FakeApi, access: Access) -> None:
     def peer(side: ForwardPeer) -> None:
         side.announce()
         side.send(0, b"abcdef")
@@ -113,7 +126,7 @@ def test_a_piece_of_a_message_may_be_asked_for(fake_api: FakeApi, access: Access
     transport.close()
 
 
-def test_frames_byte_by_byte(fake_api: FakeApi, access: Access) -> None:
+def test_frames_byte_by_byte(protocol: str, fake_api: FakeApi, access: Access) -> None:
     def peer(side: ForwardPeer) -> None:
         side.announce()
         side.send_split(0, b"slowly")
@@ -125,14 +138,14 @@ def test_frames_byte_by_byte(fake_api: FakeApi, access: Access) -> None:
     transport.close()
 
 
-def test_send_takes_a_bounded_piece(fake_api: FakeApi, access: Access) -> None:
+def test_send_takes_a_bounded_piece(protocol: str, fake_api: FakeApi, access: Access) -> None:
     transport = forward(echo, fake_api, access)
     assert transport.send(b"") == 0
     assert transport.send(bytes(SEND_SIZE + 1)) == SEND_SIZE
     transport.close()
 
 
-def test_sendv_makes_one_message_of_many_buffers(fake_api: FakeApi, access: Access) -> None:
+def test_sendv_makes_one_message_of_many_buffers(protocol: str, fake_api: FakeApi, access: Access) -> None:
     messages = []
 
     def peer(side: ForwardPeer) -> None:
@@ -152,7 +165,7 @@ def test_sendv_makes_one_message_of_many_buffers(fake_api: FakeApi, access: Acce
     transport.close()
 
 
-def test_a_peer_that_does_not_read_stops_the_sender(fake_api: FakeApi, access: Access) -> None:
+def test_a_peer_that_does_not_read_stops_the_sender(protocol: str, fake_api: FakeApi, access: Access) -> None:
     done = threading.Event()
 
     def peer(side: ForwardPeer) -> None:
@@ -169,7 +182,7 @@ def test_a_peer_that_does_not_read_stops_the_sender(fake_api: FakeApi, access: A
     done.set()
 
 
-def test_what_came_before_the_error_is_delivered(fake_api: FakeApi, access: Access) -> None:
+def test_what_came_before_the_error_is_delivered(protocol: str, fake_api: FakeApi, access: Access) -> None:
     def peer(side: ForwardPeer) -> None:
         side.announce()
         side.send(0, b"last words")
@@ -183,7 +196,7 @@ def test_what_came_before_the_error_is_delivered(fake_api: FakeApi, access: Acce
     transport.close()
 
 
-def test_a_reset_is_an_os_error(fake_api: FakeApi, access: Access) -> None:
+def test_a_reset_is_an_os_error(protocol: str, fake_api: FakeApi, access: Access) -> None:
     def peer(side: ForwardPeer) -> None:
         side.announce()
         side.reset()
@@ -220,11 +233,42 @@ def test_credentials_are_renewed_once(fake_api: FakeApi) -> None:
     assert refused.value.status == 401
 
 
+def test_spdy_is_asked_for_once_if_it_is_refused(fake_api: FakeApi, access: Access) -> None:
+    fake_api.forwards = [echo]
+    opener = Opener(access, AGENT)
+    for _ in range(2):
+        transport = opener.open()
+        assert transport.protocol == SUBPROTOCOL
+        transport.close()
+    assert [method for method, _ in fake_api.requests] == ["POST", "GET", "GET"]
+
+
+def test_spdy_is_asked_for_again_after_an_error_of_the_server(fake_api: FakeApi, access: Access) -> None:
+    fake_api.forwards = [echo]
+    fake_api.spdy = True
+    fake_api.answers["POST", PATH] = (502, {})
+    opener = Opener(access, AGENT)
+    opener.open().close()
+    del fake_api.answers["POST", PATH]
+    transport = opener.open()
+    assert transport.protocol == PROTOCOL
+    transport.close()
+    assert [method for method, _ in fake_api.requests] == ["POST", "GET", "POST"]
+
+
+def test_credentials_are_renewed_for_spdy(fake_api: FakeApi) -> None:
+    fake_api.spdy = True
+    transport = forward(echo, fake_api, Access(Host.parse(fake_api.host), ["old", "secret"]))
+    assert transport.protocol == PROTOCOL
+    transport.close()
+    assert [method for method, _ in fake_api.requests] == ["POST", "POST"]
+
+
 def channel(access: Access) -> PortForwardChannel:
     return PortForwardChannel(access, AGENT, HELLO, lambda error: UsageError(f"refused: {error}"), lambda: "the end")
 
 
-def test_probe_waits_for_the_loaders_answer(fake_api: FakeApi, access: Access) -> None:
+def test_probe_waits_for_the_loaders_answer(protocol: str, fake_api: FakeApi, access: Access) -> None:
     fake_api.forwards = [refuse, greet]
     made = channel(access)
     assert not made.probe(5)
@@ -239,7 +283,7 @@ def test_probe_waits_for_the_loaders_answer(fake_api: FakeApi, access: Access) -
     assert made.resumable
 
 
-def test_probe_of_a_silent_port(fake_api: FakeApi, access: Access) -> None:
+def test_probe_of_a_silent_port(protocol: str, fake_api: FakeApi, access: Access) -> None:
     def silent(side: ForwardPeer) -> None:
         side.announce()
         while side.receive():

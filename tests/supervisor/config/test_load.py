@@ -55,7 +55,7 @@ def test_the_defaults(loaded: Loader, tmp_path: Path) -> None:
         None, KubeSettings(), AgentSettings(), EnvConfig(), PolicyConfig(files=files), config.key, False, False, ()
     )
     assert config.key
-    assert config.policy.incoming.mode is IncomingMode.STEAL
+    assert config.policy.incoming.mode is IncomingMode.MIRROR
     with pytest.raises(UsageError, match="no target: give -t TARGET") as refused:
         config.parsed_target()
     assert refused.value.exit_status == EXIT_USAGE
@@ -133,7 +133,9 @@ def test_everything_that_is_supported(loaded: Loader) -> None:
     assert config.policy.outgoing == OutgoingConfig(
         udp=False, ignore_localhost=True, only_local=(parse_rule("10.0.0.0/8"), parse_rule(":25"))
     )
-    assert config.policy.incoming == IncomingConfig(ports=frozenset({80}), ignore_localhost=True, port_mapping=((8080, 80),))
+    assert config.policy.incoming == IncomingConfig(
+        mode=IncomingMode.STEAL, ports=frozenset({80}), ignore_localhost=True, port_mapping=((8080, 80),)
+    )
     assert (config.policy.dns, config.policy.hostname, config.policy.ipv6) == (False, False, False)
 
 

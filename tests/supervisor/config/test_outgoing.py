@@ -9,26 +9,20 @@ from mirrord_trace.supervisor.errors import EXIT_USAGE, UsageError
 from mirrord_trace.syscalls.network_rules import OutgoingConfig, parse_rule
 
 
-def read(outgoing: dict[str, Any]) -> tuple[OutgoingConfig, list[str]]:
+def read(outgoing: dict[str, Any]) -> OutgoingConfig:
     tree = lengthen("m.json", {"feature": {"network": {"outgoing": outgoing}}})
-    warnings: list[str] = []
-    return read_outgoing(validate("m.json", tree).feature.network.outgoing, warnings), warnings
+    return read_outgoing(validate("m.json", tree).feature.network.outgoing)
 
 
 def test_the_defaults() -> None:
-    assert read({}) == (OutgoingConfig(), [])
+    assert read({}) == OutgoingConfig()
 
 
 def test_switches_and_a_filter() -> None:
-    config, warnings = read({"udp": False, "ignore_localhost": True, "filter": {"local": ["10.0.0.0/8", ":25"]}})
-    assert config == OutgoingConfig(udp=False, ignore_localhost=True, only_local=(parse_rule("10.0.0.0/8"), parse_rule(":25")))
-    assert warnings == []
-
-
-def test_names_in_a_filter() -> None:
-    _, (warning,) = read({"filter": {"remote": ["db:5432"]}})
-    assert "names are not supported yet" in warning
-    assert "\n" not in warning
+    config = read({"udp": False, "ignore_localhost": True, "filter": {"local": ["10.0.0.0/8", ":25", "*.db.example:5432"]}})
+    rules = tuple(parse_rule(text) for text in ("10.0.0.0/8", ":25", "*.db.example:5432"))
+    assert config == OutgoingConfig(udp=False, ignore_localhost=True, only_local=rules)
+    assert config.wants_names
 
 
 def test_a_rule_that_is_refused() -> None:

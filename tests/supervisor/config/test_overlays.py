@@ -56,6 +56,8 @@ def test_a_wrong_flag_is_named() -> None:
         ("TCP_OUTGOING", "0", "feature.network.outgoing.tcp", "0"),
         ("UDP_OUTGOING", "1", "feature.network.outgoing.udp", "1"),
         ("ENABLE_IPV6", "false", "feature.network.ipv6", "false"),
+        ("AGENT_STEALER_FLUSH_CONNECTIONS", "false", "agent.flush_connections", "false"),
+        ("OPERATOR_ON_CONCURRENT_STEAL", "continue", "feature.network.incoming.on_concurrent_steal", "continue"),
         ("AGENT_TCP_STEAL_TRAFFIC", "true", "feature.network.incoming.mode", "steal"),
         ("AGENT_TCP_STEAL_TRAFFIC", "false", "feature.network.incoming.mode", "mirror"),
         ("HTTP_FILTER_PORTS", "80;81", "feature.network.incoming.http_filter.ports", [80, 81]),

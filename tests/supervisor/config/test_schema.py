@@ -32,6 +32,7 @@ from mirrord_trace.supervisor.errors import EXIT_USAGE, UsageError
                         "incoming": {"mode": "off"},
                         "outgoing": {"tcp": False, "udp": False},
                         "dns": {"enabled": False},
+                        "interfaces": False,
                     }
                 }
             },

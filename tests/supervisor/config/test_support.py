@@ -28,12 +28,11 @@ def test_what_is_said() -> None:
         "profile": "x",
         "use_proxy": False,
         "agent": {"labels": {"a": "b"}},
-        "feature": {"copy_target": True, "network": {"outgoing": {"unix_streams": "x"}}},
+        "feature": {"copy_target": True},
     }
     assert unsupported(tree) == [
         "agent.labels is not supported yet",
         "feature.copy_target is not supported yet: the target itself is used",
-        "feature.network.outgoing.unix_streams is not supported yet: unix sockets stay local",
         "operator: this tool works without one",
         "profile is a feature of mirrord's operator, not of this tool",
         "use_proxy is not supported yet: proxies set in the environment are used",

@@ -82,3 +82,11 @@ def pod() -> Iterator[Pod]:
     pod = Pod()
     yield pod
     pod.close()
+
+
+@pytest.fixture
+def other_pod() -> Iterator[Pod]:
+    """A second one, with a loop of its own."""
+    pod = Pod()
+    yield pod
+    pod.close()

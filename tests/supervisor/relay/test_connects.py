@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from mirrord_trace.agent.wire.messages import Address, Connected, ConnectTcp, Failed, Message
+from mirrord_trace.agent.wire.messages import Address, Connected, ConnectTcp, Failed, GiveUpConnect, Message
 from mirrord_trace.supervisor.relay import connects
 from mirrord_trace.supervisor.relay.connects import (
     MAX_UNDER_WAY,
@@ -19,11 +19,13 @@ from mirrord_trace.supervisor.relay.connects import (
     open_listeners,
 )
 from mirrord_trace.supervisor.relay.loopback import loopback_of, packed
-from mirrord_trace.syscalls.requests import StartConnect, Verdict
+from mirrord_trace.supervisor.relay.tcpstate import Presence, TcpStates
+from mirrord_trace.syscalls.requests import EndConnect, StartConnect, Verdict
 
 POD_LOCAL = Address(bytes([10, 1, 2, 3]), 40000)
 POD_PEER = Address(bytes([10, 9, 8, 7]), 80)
 Reply = Callable[[Message], None]
+SO_COOKIE = 57
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
 
 
@@ -40,7 +42,8 @@ class Relay:
         pod.answers[ConnectTcp] = lambda message, reply: self.waiting.append((message, reply))
 
     def start(self, tracee: socket.socket, key: int = 1) -> None:
-        self.connects.start(StartConnect(key, POD_PEER, packed(tracee.getsockname()[:2])))
+        cookie = int.from_bytes(tracee.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), "little")
+        self.connects.start(StartConnect(key, POD_PEER, packed(tracee.getsockname()[:2]), cookie))
 
     def listener(self, family: int) -> FullListener:
         return self.listeners[family]
@@ -65,6 +68,7 @@ class Relay:
 def relay(pod: Any) -> Iterator[Relay]:
     relay = Relay(pod)
     yield relay
+    relay.connects.close()
     for listener in relay.listeners.values():
         listener.close()
 
@@ -162,7 +166,7 @@ def test_blocking_connect_returns_with_the_verdict(relay: Relay, family: int) ->
 
         for index, sock in enumerate((tracee, refused)):
             thread = threading.Thread(target=connect, args=(sock,))
-            relay.start(sock)
+            relay.start(sock, index)
             thread.start()
             relay.until_asked()
             assert len(results) == index
@@ -216,7 +220,8 @@ def test_failure_for_a_closed_socket_leaves_nothing(relay: Relay, monkeypatch: p
     tracee.close()
     relay.refuse(errno.ECONNREFUSED)
     relay.pod.until(lambda: relay.told)
-    relay.pod.until(lambda: len(os.listdir("/proc/self/fd")) == before)
+    # One more, by which the kernel is asked about sockets.
+    relay.pod.until(lambda: len(os.listdir("/proc/self/fd")) == before + 1)
     assert relay.pod.session.connection.open_streams == 0
 
 
@@ -297,3 +302,109 @@ def test_no_listener_of_that_family(relay: Relay) -> None:
         far.setblocking(False)
         relay.pod.until(lambda: select.select([far], [], [], 0)[0])
     assert relay.told == [Verdict(5, 0, POD_LOCAL, POD_PEER)]
+
+
+def test_nobody_else_gets_the_connection(relay: Relay) -> None:
+    """The tracee's socket is closed, and its port belongs to a listener by the time of the verdict."""
+    tracee = bound_socket(socket.AF_INET)
+    relay.start(tracee)
+    begin(relay, tracee)
+    relay.until_asked()
+    name = tracee.getsockname()
+    tracee.close()
+    with socket.create_server(name) as other, relay.accept() as far:
+        far.setblocking(False)
+        relay.pod.until(lambda: not relay.connects.pending)
+        relay.pod.until(lambda: select.select([far], [], [], 0)[0])
+        assert far.recv(1) == b""
+        assert select.select([other], [], [], 0) == ([], [], [])
+
+
+def test_a_listener_that_comes_in_between_is_reset(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connects, "SETTLE_FOR_S", 0.05)
+    answers = [Presence.UNKNOWN, Presence.ABSENT]
+    monkeypatch.setattr(TcpStates, "presence", lambda *_: answers.pop(0) if answers else Presence.ABSENT)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        relay.connects.start(StartConnect(5, POD_PEER, packed(other.getsockname()), 77))
+        relay.until_asked()
+        with relay.accept() as far:
+            relay.pod.until(lambda: not relay.connects.pending)
+            far.setblocking(False)
+            relay.pod.until(lambda: select.select([far], [], [], 0)[0])
+            assert far.recv(1) == b""
+        accepted, _ = other.accept()
+        with accepted, pytest.raises(ConnectionResetError):
+            accepted.recv(1)
+
+
+def test_a_pending_socket_that_is_closed_is_given_up_in_the_pod(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connects, "FIRST_CHECK_S", 0.01)
+    notices: list[Message] = []
+    relay.pod.agent._on_notice = notices.append
+    tracee = bound_socket(socket.AF_INET)
+    relay.start(tracee, 3)
+    begin(relay, tracee)
+    relay.until_asked()
+    stream = relay.waiting[0][0].stream
+    relay.pod.until(lambda: relay.connects._attempts[3].was_there)
+    tracee.close()
+    relay.pod.until(lambda: notices)
+    assert notices == [GiveUpConnect(stream)]
+    assert relay.connects.pending == 0
+    relay.refuse(errno.ECANCELED)
+    relay.pod.settle()
+    assert relay.told == []
+    assert relay.pod.session.connection.open_streams == relay.pod.agent.connection.open_streams == 0
+
+
+def test_an_ended_connect_leaves_the_tracees_socket_alone(relay: Relay) -> None:
+    """The next connect of the same socket, from the same port, is not settled by the verdict on the one before."""
+    with bound_socket(socket.AF_INET) as tracee:
+        relay.start(tracee, 1)
+        begin(relay, tracee)
+        relay.until_asked()
+        relay.connects.end(EndConnect(1))
+        tracee.shutdown(socket.SHUT_RDWR)
+        begin(relay, tracee)
+        relay.start(tracee, 2)
+        relay.until_asked(2)
+        first = relay.accept(0)
+        relay.pod.settle()
+        assert events_of(tracee) == 0
+        with relay.accept(0) as far:
+            relay.pod.until(lambda: events_of(tracee))
+            far.sendall(b"second")
+            relay.pod.until(lambda: events_of(tracee) & select.POLLIN)
+            assert tracee.recv(10) == b"second"
+        first.close()
+    assert [message.key for message in relay.told if isinstance(message, Verdict)] == [2]
+
+
+def test_ended_while_it_waits_its_turn_or_is_being_settled(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connects, "MAX_UNDER_WAY", 1)
+    with bound_socket(socket.AF_INET) as one, bound_socket(socket.AF_INET) as other:
+        relay.start(one, 1)
+        relay.start(other, 2)
+        relay.until_asked()
+        relay.connects.end(EndConnect(2))
+        with relay.accept() as far:  # `one` never connects: the relay keeps trying
+            relay.pod.until(lambda: relay.told)
+            relay.connects.end(EndConnect(1))
+            far.setblocking(False)
+            relay.pod.until(lambda: select.select([far], [], [], 0)[0])
+        relay.pod.settle()
+        assert relay.waiting == []
+    relay.connects.end(EndConnect(9))  # nobody knows of it
+    assert relay.pod.session.connection.open_streams == 0
+
+
+def test_what_the_program_asked_of_its_socket_goes_along(relay: Relay) -> None:
+    source = Address(bytes([10, 1, 2, 3]), 4711)
+    with bound_socket(socket.AF_INET) as tracee:
+        local = packed(tracee.getsockname())
+        relay.connects.start(StartConnect(1, POD_PEER, local, 0, source, True, (1, 9, 1)))
+        relay.until_asked()
+    question, _ = relay.waiting[0]
+    assert question == ConnectTcp(question.stream, POD_PEER, source, True, (1, 9, 1))
+    relay.connects.close()
+    assert relay.connects.pending == 0

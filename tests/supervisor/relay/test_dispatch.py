@@ -12,6 +12,8 @@ from mirrord_trace.agent.wire.messages import (
     Address,
     Bye,
     ConnectTcp,
+    ConnectUnix,
+    DatagramFailed,
     Done,
     Failed,
     FileStat,
@@ -22,16 +24,32 @@ from mirrord_trace.agent.wire.messages import (
     Message,
     Opened,
     OpenFile,
+    OpenPing,
     OpenUdp,
     ReadLink,
     Subscribe,
+    UdpOpened,
+    UnixConnected,
 )
 from mirrord_trace.supervisor.errors import InternalError
 from mirrord_trace.supervisor.relay.addresses import AddressTable
 from mirrord_trace.supervisor.relay.connects import open_listeners
 from mirrord_trace.supervisor.relay.dispatch import Dispatch, Outward
 from mirrord_trace.supervisor.relay.link import ASK, TELL, Packet
-from mirrord_trace.syscalls.requests import Counts, GetCounts, Listen, StartConnect, UdpPeer, Verdict
+from mirrord_trace.syscalls.name_rules import DnsConfig
+from mirrord_trace.syscalls.requests import (
+    Counts,
+    GetCounts,
+    JoinUnix,
+    Listen,
+    OpenUnix,
+    PeerRefused,
+    ProbePing,
+    StartConnect,
+    UdpPeer,
+    UnixOpened,
+    Verdict,
+)
 
 STAT = FileStat(1, 2, 0o100644, 1, 0, 0, 0, 5, 4096, 8, 0, 0, 0, -1)
 NOWHERE = Address(bytes(4), 0)
@@ -82,7 +100,7 @@ def test_files_are_opened_here(relay: Relay) -> None:
 def test_ports_are_stolen(relay: Relay) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         local = Address(bytes([127, 0, 0, 1]), sock.getsockname()[1])
-        assert relay.answer(Listen(os.fstat(sock.fileno()).st_ino, local, 80)) == (9, Done(), -1)
+        assert relay.answer(Listen(os.fstat(sock.fileno()).st_ino, local, 80, False, False, "", False)) == (9, Done(), -1)
     assert Subscribe(80, False, "", False) in relay.pod.asked
 
 
@@ -104,6 +122,18 @@ def test_datagrams(relay: Relay) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as tracee:
         tracee.sendto(b"q", address)
         relay.pod.until(lambda: any(isinstance(message, OpenUdp) for message in relay.pod.asked))
+
+
+def test_unix_sockets(relay: Relay) -> None:
+    relay.pod.answers[ConnectUnix] = lambda message, reply: reply(UnixConnected(b"/x"))
+    _, opened, _ = relay.answer(OpenUnix(b"/x", 1, 0))
+    assert isinstance(opened, UnixOpened)
+    program, near = socket.socketpair()
+    with program:
+        relay.dispatch.from_tracer(Packet(TELL, 0, JoinUnix(opened.stream, 1), near.detach()))
+        relay.pod.agent.reset(opened.stream, 0)
+        relay.pod.settle()
+        assert program.recv(1) == b""
 
 
 def test_counts(relay: Relay) -> None:
@@ -147,3 +177,45 @@ def test_notices_of_the_agent(relay: Relay, capfd: pytest.CaptureFixture[str]) -
     relay.pod.settle()
     relay.dispatch.from_agent(Incoming(stream, 80, NOWHERE, NOWHERE), reasons.append)
     relay.pod.until(lambda: relay.pod.agent.connection.open_streams == 0)
+
+
+def test_whether_the_pod_allows_pings(relay: Relay) -> None:
+    relay.pod.answers[OpenPing] = lambda message, reply: reply(Failed(errno.EACCES))
+    assert relay.answer(ProbePing(4)) == (9, Failed(errno.EACCES), -1)
+    relay.pod.answers[OpenPing] = lambda message, reply: reply(UdpOpened(NOWHERE))
+    assert relay.answer(ProbePing(6)) == (9, Done(), -1)
+
+
+def test_a_refused_datagram_is_told(relay: Relay) -> None:
+    peer = Address(bytes((10, 0, 0, 1)), 9)
+    streams: list[int] = []
+
+    def opened(message: OpenUdp, reply: Any) -> None:
+        streams.append(message.stream)
+        reply(UdpOpened(NOWHERE))
+
+    relay.pod.answers[OpenUdp] = opened
+    with socket.socket(type=socket.SOCK_DGRAM) as tracee, socket.socket(type=socket.SOCK_DGRAM) as stand_in:
+        stand_in.bind(("127.0.0.1", 0))
+        address = stand_in.getsockname()
+        relay.dispatch.from_tracer(Packet(TELL, 0, UdpPeer(1, 4, peer), stand_in.detach()))
+        tracee.sendto(b"x", address)
+        relay.pod.until(lambda: streams)
+        relay.dispatch.from_agent(DatagramFailed(streams[0], peer, errno.ECONNREFUSED), lambda reason: None)
+    assert relay.told == [PeerRefused(1, peer)]
+
+
+def test_what_filters_by_name_need_is_asked_first(pod: Any) -> None:
+    prepared: list[str] = []
+    outward = Outward(lambda *reply: None, lambda message: None)
+    pod.answers[OpenFile] = lambda message, reply: reply(Failed(errno.ENOENT))
+    for config, asked in ((DnsConfig(), 0), (DnsConfig(learn=True), 2)):
+        listeners = open_listeners()
+        dispatch = Dispatch(pod.loop, pod.session, AddressTable(), listeners, outward, dns=config)
+        prepared.clear()
+        dispatch.prepare(lambda: prepared.append("now"))
+        pod.until(lambda: prepared)
+        assert sum(isinstance(message, OpenFile) for message in pod.asked) == asked
+        dispatch.finish()
+        for listener in listeners.values():
+            listener.close()

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,11 @@ LOCAL = Address(bytes([10, 0, 0, 1]), 80)
 POD_PORT = 80
 
 
+def listen_request(sock: socket.socket, port: int = POD_PORT, **more: Any) -> Listen:
+    given = {"multipath": False, "mirror": False, "rules": "", "flush": False, **more}
+    return Listen(os.fstat(sock.fileno()).st_ino, packed(sock.getsockname()[:2]), port, **given)
+
+
 class Relay:
     """Incoming traffic over a fake pod; `visit` is a stolen connection."""
 
@@ -29,8 +35,7 @@ class Relay:
         self.replies: list[Message] = []
 
     def listen(self, sock: socket.socket, port: int = POD_PORT) -> None:
-        local = packed(sock.getsockname()[:2])
-        self.traffic.listen(Listen(os.fstat(sock.fileno()).st_ino, local, port), self.replies.append)
+        self.traffic.listen(listen_request(sock, port), self.replies.append)
         self.pod.until(lambda: self.replies)
 
     def visit(self, port: int = POD_PORT, peer: Address = PEER) -> socket.socket:
@@ -207,8 +212,7 @@ def test_the_listener_goes_before_the_port_is_stolen(relay: Relay) -> None:
     late: list[Any] = []
     relay.pod.answers[Subscribe] = lambda message, reply: late.append(reply)
     sock = listener()
-    local = packed(sock.getsockname())
-    relay.traffic.listen(Listen(os.fstat(sock.fileno()).st_ino, local, POD_PORT), relay.replies.append)
+    relay.traffic.listen(listen_request(sock), relay.replies.append)
     relay.pod.until(lambda: late)
     sock.close()
     relay.traffic._watch.check()
@@ -231,3 +235,56 @@ def test_many_visits_have_their_own_peers(relay: Relay) -> None:
         assert sorted(seen, key=lambda peer: peer.port) == peers
         for visitor in visitors:
             visitor.close()
+
+
+def test_a_mirrored_port_with_rules(relay: Relay) -> None:
+    with listener() as sock:
+        relay.traffic.listen(listen_request(sock, mirror=True, rules='{"marker":true}'), relay.replies.append)
+        relay.pod.until(lambda: relay.replies)
+        assert relay.asked(Subscribe) == [Subscribe(POD_PORT, True, '{"marker":true}', False)]
+        visitor = relay.visit()
+        connection, _ = accept(relay, sock)
+        visitor.send(b"a copy")
+        assert received(relay, connection) == b"a copy"
+        connection.close()
+        visitor.close()
+
+
+def test_a_multipath_listener_is_known_by_its_port(relay: Relay) -> None:
+    with listener() as sock:
+        request = listen_request(sock, multipath=True)
+        relay.traffic.listen(replace(request, inode=request.inode + 1_000_000), relay.replies.append)
+        relay.pod.until(lambda: relay.replies)
+        relay.traffic._watch.check()
+        relay.pod.settle()
+        assert relay.asked(Unsubscribe) == []
+    relay.traffic._watch.check()
+    relay.pod.until(lambda: relay.asked(Unsubscribe))
+
+
+def test_a_client_of_the_protocol_can_have_a_session_for_each_replica(relay: Relay, other_pod: Any) -> None:
+    """Fan-in: the listeners of one program, subscribed over two sessions; streams are numbered by each session itself."""
+    other = IncomingTraffic(other_pod.loop, other_pod.session, relay.table)
+    other_pod.session._on_notice = other.accept
+    with listener() as sock:
+        relay.listen(sock)
+        replies: list[Message] = []
+        other.listen(listen_request(sock), replies.append)
+        other_pod.until(lambda: replies)
+        peers = [PEER, Address(bytes([10, 0, 9, 9]), 4)]
+        visitors = [relay.visit(peer=peers[0])]
+        seen = [accept(relay, sock)]
+        ours, theirs = socket.socketpair()
+        stream = other_pod.agent.new_stream()
+        other_pod.agent.notify(Incoming(stream, POD_PORT, peers[1], LOCAL))
+        other_pod.agent.bridge(stream, theirs)
+        relay.pod = other_pod
+        seen.append(accept(relay, sock))
+        for (connection, (_, port)), peer in zip(seen, peers, strict=True):
+            entry = relay.table.lookup(False, port, sock.getsockname()[1])
+            assert entry is not None
+            assert entry[0] == peer
+            connection.close()
+        for visitor in (*visitors, ours):
+            visitor.close()
+    other.close()

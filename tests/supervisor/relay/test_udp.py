@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 from mirrord_trace.agent.wire.frames import pack_datagram, unpack_datagram
-from mirrord_trace.agent.wire.messages import Address, Failed, OpenUdp, UdpOpened
+from mirrord_trace.agent.wire.messages import Address, DatagramFailed, Failed, Message, OpenPing, OpenUdp, UdpOpened
 from mirrord_trace.supervisor.relay import udp
 from mirrord_trace.supervisor.relay.addresses import AddressTable
+from mirrord_trace.supervisor.relay.dns import Dns
+from mirrord_trace.supervisor.relay.dns_local import LocalNames
 from mirrord_trace.supervisor.relay.udp import IDLE_POD_SOCKET_S, UdpTraffic
 from mirrord_trace.supervisor.relay.watch import udp_ports
-from mirrord_trace.syscalls.requests import UdpPeer
+from mirrord_trace.supervisor.targets.demo import dns as zone
+from mirrord_trace.syscalls.name_rules import DnsConfig
+from mirrord_trace.syscalls.requests import PeerRefused, UdpPeer
+from queries import GREETER, query
 
 DNS = Address(bytes([10, 96, 0, 10]), 53)
 OTHER = Address(bytes([10, 1, 1, 1]), 69)
@@ -21,15 +26,19 @@ MAPPED = Address(bytes(10) + b"\xff\xff" + DNS.ip, 53)
 DNS6 = Address(socket.inet_pton(socket.AF_INET6, "fd00::a"), 53)
 POD_LOCAL = Address(bytes([10, 0, 0, 1]), 33333)
 
+WITHOUT_CACHE = DnsConfig(cache=False)
+
 
 class Relay:
     """UDP over a fake pod that keeps what was sent to it; the clock is ours."""
 
-    def __init__(self, pod: Any) -> None:
+    def __init__(self, pod: Any, config: DnsConfig = WITHOUT_CACHE) -> None:
         self.pod = pod
         self.now = 1000.0
         self.table = AddressTable()
-        self.traffic = UdpTraffic(pod.loop, pod.session, self.table, clock=lambda: self.now)
+        self.told: list[Message] = []
+        self.dns = Dns(config, LocalNames(pod.loop), self.told.append)
+        self.traffic = UdpTraffic(pod.loop, pod.session, self.table, self.dns, self.told.append, clock=lambda: self.now)
         self.opened: list[OpenUdp] = []
         self.ended: list[int] = []
         self.sent: list[tuple[Address, bytes]] = []
@@ -256,3 +265,68 @@ def test_bounds(relay: Relay, tracee: socket.socket, monkeypatch: pytest.MonkeyP
         relay.now += 1
         relay.peer(DNS, key=key)
     assert len(os.listdir("/proc/self/fd")) == before + 2
+
+
+def test_the_port_that_the_program_asked_for(relay: Relay, tracee: socket.socket) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as stand_in:
+        stand_in.bind(("127.0.0.1", 0))
+        address = stand_in.getsockname()
+        relay.traffic.add(UdpPeer(1, 4, OTHER, 40123), stand_in.detach())
+    tracee.sendto(b"x", address)
+    relay.until_sent(1)
+    assert relay.opened[0].port == 40123
+
+
+def test_a_refusal_closes_the_stand_in_and_is_told(relay: Relay, tracee: socket.socket) -> None:
+    tracee.connect(relay.peer(OTHER))
+    tracee.send(b"anybody?")
+    relay.until_sent(1)
+    stream = relay.opened[0].stream
+    for report in (
+        DatagramFailed(stream, OTHER, errno.EMSGSIZE),
+        DatagramFailed(stream, DNS, errno.ECONNREFUSED),
+        DatagramFailed(stream + 2, OTHER, errno.ECONNREFUSED),
+    ):
+        relay.traffic.failed(report)
+    assert not relay.told
+    relay.traffic.failed(DatagramFailed(stream, OTHER, errno.ECONNREFUSED))
+    assert relay.told == [PeerRefused(1, OTHER)]
+    tracee.send(b"?")
+    with pytest.raises(ConnectionRefusedError):
+        tracee.recv(10)
+
+
+def test_echo_messages_have_the_identifier_of_the_tracee(relay: Relay, tracee: socket.socket) -> None:
+    peer = Address(OTHER.ip, 0)
+    asked: list[OpenPing] = []
+
+    def open_ping(message: OpenPing, reply: Any) -> None:
+        asked.append(message)
+        relay.pod.agent.datagrams(message.stream, lambda each: relay.sent.append(unpack_datagram(each)), relay.ended.append)
+        reply(UdpOpened(POD_LOCAL))
+
+    relay.pod.answers[OpenPing] = open_ping
+    with socket.socket(type=socket.SOCK_DGRAM) as stand_in:
+        stand_in.bind(("127.0.0.1", 0))
+        address = stand_in.getsockname()
+        relay.traffic.add(UdpPeer(1, 4, peer, 0, True), stand_in.detach())
+    tracee.sendto(b"\x08\0\0\0\0\0\0\1hi", address)
+    relay.until_sent(1)
+    assert relay.sent == [(peer, b"\x08\0\0\0\0\0\0\1hi")]
+    relay.pod.agent.send_datagram(asked[0].stream, pack_datagram(peer, b"\0\0\0\0\x82\x35\0\1hi"))
+    content, _ = received(relay, tracee)
+    assert content[4:] == tracee.getsockname()[1].to_bytes(2, "big") + b"\0\1hi"
+
+
+def test_a_name_query_is_answered_from_the_cache(pod: Any, tracee: socket.socket) -> None:
+    relay = Relay(pod, DnsConfig())
+    address = relay.peer(DNS)
+    for id in (1, 2):
+        tracee.sendto(query(GREETER, id=id), address)
+        if id == 1:
+            relay.until_sent(1)
+            relay.from_pod(DNS, zone.answer(query(GREETER, id=1)))
+        content, sender = received(relay, tracee)
+        assert (content[:2], sender) == (id.to_bytes(2, "big"), address)
+    assert len(relay.sent) == 1
+    relay.traffic.close()

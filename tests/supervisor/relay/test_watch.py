@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mirrord_trace.supervisor.relay import watch
-from mirrord_trace.supervisor.relay.watch import ListenerWatch, listening_inodes, udp_ports
+from mirrord_trace.supervisor.relay.watch import SocketWatch, bound_udp_sockets, listening_sockets, udp_ports
 
 
 def listener(family: int = socket.AF_INET) -> socket.socket:
@@ -20,19 +20,32 @@ def listener(family: int = socket.AF_INET) -> socket.socket:
     return sock
 
 
+def bound() -> socket.socket:
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
 def inode_of(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_listening_inodes(family: int) -> None:
+def test_listening_sockets(family: int) -> None:
     sock = listener(family)
     inode = inode_of(sock)
     with socket.create_connection(sock.getsockname()[:2]) as connected:
-        assert inode in listening_inodes()
-        assert inode_of(connected) not in listening_inodes()
+        assert listening_sockets()[inode] == sock.getsockname()[1]
+        assert inode_of(connected) not in listening_sockets()
     sock.close()
-    assert inode not in listening_inodes()
+    assert inode not in listening_sockets()
+
+
+def test_bound_udp_sockets() -> None:
+    with bound() as sock:
+        inode = inode_of(sock)
+        assert bound_udp_sockets()[inode] == sock.getsockname()[1]
+    assert inode not in bound_udp_sockets()
 
 
 def test_udp_ports() -> None:
@@ -44,18 +57,22 @@ def test_udp_ports() -> None:
         assert (second.getsockname()[1], first.getsockname()[1]) in ports
 
 
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
 @pytest.mark.parametrize("with_events", [True, False])
-def test_a_listener_that_goes_is_reported_once(pod: Any, monkeypatch: pytest.MonkeyPatch, with_events: bool) -> None:
+def test_a_socket_that_goes_is_reported_once(
+    pod: Any, monkeypatch: pytest.MonkeyPatch, with_events: bool, protocol: str
+) -> None:
     """With events at once (the interval is an hour then), without them at the next look."""
     gone: list[int] = []
     monkeypatch.setattr(watch, "INTERVAL_S", 0.01)
     monkeypatch.setattr(watch, "INTERVAL_WITH_EVENTS_S", 3600)
-    if with_events and (events := watch._destroy_events()) is None:
+    if with_events and (events := watch._destroy_events(protocol)) is None:
         pytest.skip("this kernel does not report destroyed sockets to this user")
     elif with_events:
         events.close()
-    guard = ListenerWatch(pod.loop, gone.append, with_events=with_events)
-    first, second = listener(), listener()
+    guard = SocketWatch(pod.loop, gone.append, protocol, with_events=with_events)
+    make = listener if protocol == "tcp" else bound
+    first, second = make(), make()
     inodes = [inode_of(first), inode_of(second)]
     for sock, inode in zip((first, second), inodes, strict=True):
         guard.add(inode, sock.getsockname()[1])
@@ -70,7 +87,7 @@ def test_a_listener_that_goes_is_reported_once(pod: Any, monkeypatch: pytest.Mon
 
 def test_a_listener_that_stays_or_is_removed_is_not_reported(pod: Any) -> None:
     gone: list[int] = []
-    guard = ListenerWatch(pod.loop, gone.append)
+    guard = SocketWatch(pod.loop, gone.append)
     sock = listener()
     guard.add(inode_of(sock), sock.getsockname()[1])
     duplicate = sock.dup()

@@ -14,7 +14,7 @@ from mirrord_trace.supervisor.relay.link import RelayLink, make_link
 from mirrord_trace.supervisor.tracer.asks import Asks
 from mirrord_trace.syscalls.actions import Answer
 from mirrord_trace.syscalls.net.sockets import Sockets
-from mirrord_trace.syscalls.requests import Lost, Verdict
+from mirrord_trace.syscalls.requests import Lost, NamesLearnt, PeerRefused, Verdict
 
 Ends = tuple[Asks, socket.socket]
 
@@ -115,3 +115,14 @@ def test_a_killed_relay_is_a_lost_session(ends: Ends) -> None:
     relay.close()
     asks.drain()
     assert "relay" in asks.lost
+
+
+def test_names_and_refusals_go_where_they_belong(ends: Ends) -> None:
+    asks, relay = ends
+    refused: list[PeerRefused] = []
+    asks.on_refused = refused.append
+    _send(relay, b"T", 0, NamesLearnt(("a.example",), (b"1234",), 5))
+    _send(relay, b"T", 0, PeerRefused(7, Address(b"1234", 9)))
+    asks.drain()
+    assert asks.names.of(b"1234") == ("a.example",)
+    assert refused == [PeerRefused(7, Address(b"1234", 9))]

@@ -19,7 +19,7 @@ def test_the_committed_page_is_current() -> None:
 def test_each_row_has_a_line() -> None:
     page = document()
     for row in ROWS:
-        assert page.count(f"| `{row.name}` |") == 1
+        assert page.count(f"| `{row.name}` |") == sum(other.name == row.name for other in ROWS)
 
 
 def test_conditions_are_put_in_words() -> None:

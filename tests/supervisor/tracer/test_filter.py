@@ -36,8 +36,12 @@ def _tests() -> st.SearchStrategy[tuple[Test, ...]]:
     return st.lists(one, max_size=3).map(tuple)
 
 
+def _ways() -> st.SearchStrategy[tuple[tuple[Test, ...], ...]]:
+    return st.lists(_tests(), max_size=2).map(tuple)
+
+
 _rules = st.lists(
-    st.builds(Rule, st.integers(0, 500), _tests(), st.none() | st.integers(1, 200)),
+    st.builds(Rule, st.integers(0, 500), _tests(), st.none() | st.integers(1, 200), _ways()),
     max_size=60,
     unique_by=lambda rule: rule.sysno,
 )
@@ -53,7 +57,7 @@ def _expected(rules: list[Rule], sysno: int, args: tuple[int, ...]) -> int:
         if rule.sysno == sysno:
             if rule.errno is not None:
                 return RET_ERRNO | rule.errno
-            if all(_holds(test, args) for test in rule.tests):
+            if any(all(_holds(test, args) for test in tests) for tests in (rule.tests, *rule.alternatives)):
                 return RET_TRACE | TRACE_CALL
     return RET_ALLOW
 

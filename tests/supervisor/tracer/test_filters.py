@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import socket
 
 import pytest
 from bpf import run
@@ -26,7 +27,8 @@ _NUMBERS = range(1024)
 
 # Everything an argument test of the table can tell apart, and numbers that only differ in the upper half.
 _VALUES = sorted(
-    {value for row in ROWS for test in row.tests for value in test.values} | {0, 1, 0x80802, 1 << 32, (1 << 64) - 1}
+    {value for row in ROWS for tests in (row.tests, *row.alternatives) for test in tests for value in test.values}
+    | {0, 1, 0x80802, 1 << 32, (1 << 64) - 1}
 )
 _args = st.tuples(*[st.sampled_from(_VALUES) | st.integers(0, (1 << 64) - 1)] * 6)
 
@@ -42,7 +44,8 @@ def _expected(rows: dict[int, Row], sysno: int, args: tuple[int, ...]) -> int:
         return seccomp.RET_ALLOW
     if row.errno is not None:
         return seccomp.RET_ERRNO | row.errno
-    return seccomp.RET_TRACE if all(_holds(test, args) for test in row.tests) else seccomp.RET_ALLOW
+    stops = any(all(_holds(test, args) for test in tests) for tests in (row.tests, *row.alternatives))
+    return seccomp.RET_TRACE if stops else seccomp.RET_ALLOW
 
 
 def _rows(arch: Arch, later: bool) -> dict[int, Row]:
@@ -65,8 +68,9 @@ def test_every_combination_of_the_values_that_matter(machine: str) -> None:
     arch = native(machine)
     code, rows = first_filter(arch), _rows(arch, False)
     for sysno, row in rows.items():
-        tested = sorted({test.argument for test in row.tests})
-        for values in itertools.product(_VALUES, repeat=len(tested)):
+        tested = sorted({test.argument for tests in (row.tests, *row.alternatives) for test in tests})
+        own = {value for tests in (row.tests, *row.alternatives) for test in tests for value in test.values}
+        for values in itertools.product(sorted(own | {0, 1, 0x80802, 1 << 32, (1 << 64) - 1}), repeat=len(tested)):
             args = [0] * 6
             for argument, value in zip(tested, values, strict=True):
                 args[argument] = value
@@ -78,6 +82,17 @@ def test_foreign_architectures(machine: str) -> None:
     arch = native(machine)
     for audit in {0x40000003, 0xC000003E, 0xC00000B7, 0x40000028, 0} - {arch.audit}:
         assert {run(first_filter(arch), sysno, audit) for sysno in _NUMBERS} == {_FOREIGN}
+
+
+@pytest.mark.parametrize("machine", _MACHINES)
+def test_unix_datagram_sockets_stop_only_where_the_pods_are_wanted(machine: str) -> None:
+    arch = native(machine)
+    sysno = arch.syscall_numbers["socket"]
+    for kind, stops in ((socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, True), (socket.SOCK_STREAM, False)):
+        args = (socket.AF_UNIX, kind, 0)
+        assert run(first_filter(arch), sysno, arch.audit, args) == seccomp.RET_ALLOW
+        wanted = seccomp.RET_TRACE if stops else seccomp.RET_ALLOW
+        assert run(first_filter(arch, unix_streams=True), sysno, arch.audit, args) == wanted
 
 
 def test_x32_numbers_are_foreign() -> None:
@@ -98,7 +113,7 @@ def test_only_the_later_calls_asked_for_and_small_enough_for_a_slot(machine: str
     arch = native(machine)
     for name in _LATER:
         code = later_filter(arch, frozenset({name}))
-        stopping = {sysno for sysno in _NUMBERS if run(code, sysno, arch.audit) != seccomp.RET_ALLOW}
+        stopping = {sysno for sysno in _NUMBERS if run(code, sysno, arch.audit, ((1 << 64) - 1,) * 6) != seccomp.RET_ALLOW}
         assert stopping == {arch.syscall_numbers[name]}
     assert len(later_filter(arch, _LATER)) <= SLOT_BYTES
 
@@ -152,3 +167,16 @@ say(call()); go.set(); thread.join(); say(call())
 """
     done = supervise(program, {CALL: _trapping}, later=_build)
     assert done.lines() == [str(-errno.EPERM), "0"]
+
+
+@apart
+def test_a_program_that_has_lost_the_right_to_filters_gives_up_new_privileges() -> None:
+    program = """
+import struct
+# capset: no capability is left.
+header = ctypes.create_string_buffer(struct.pack('<Ii', 0x20080522, 0), 8)
+assert libc.capset(header, ctypes.create_string_buffer(24)) == 0
+say(call()); say(libc.prctl(39, 0, 0, 0, 0))
+"""
+    done = supervise(program, {CALL: _trapping}, later=_build)
+    assert done.lines() == ["0", "1"]

@@ -13,6 +13,7 @@ from mirrord_trace.supervisor.errors import TraceeGone
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer import tracee as module
 from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop, SignalDeliveryStop
+from mirrord_trace.supervisor.tracer.tracee import duplicate_of
 from mirrord_trace.syscalls.actions import SyscallError
 from rig import CALL, Child, apart, lower_limit, syscall
 
@@ -123,3 +124,12 @@ def test_whether_a_signal_waits(disposition: signal.Handlers, blocked: bool, pen
     if pending:
         assert child.next() == SignalDeliveryStop(signal.SIGUSR1)
     child.kill()
+
+
+def test_a_duplicate_of_a_process_that_runs() -> None:
+    with open(os.devnull, "rb") as null:
+        copy = duplicate_of(os.getpid(), null.fileno())
+        assert os.path.sameopenfile(copy, null.fileno())
+        os.close(copy)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        duplicate_of(os.getpid(), -1)

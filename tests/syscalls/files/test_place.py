@@ -222,3 +222,13 @@ def test_fds_are_closed_with_their_fakes() -> None:
     task.close()
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(fd)
+
+
+@pytest.mark.parametrize("path", [b"/proc/4242/net/route", b"/proc/4242/task/4242/net/route", b"/proc/4242/net"])
+def test_the_network_of_the_process_itself(path: bytes) -> None:
+    own = path.replace(b"4242/task/", b"").replace(b"4242", b"self")
+    found = find(session(remote=[own]), at(path), AT_FDCWD, PATH)
+    assert isinstance(found, Place)
+    assert (found.name, found.decision.route, found.decision.path) == (path, Route.REMOTE, own)
+    assert isinstance(find(session(), at(path), AT_FDCWD, PATH), Continue)
+    assert isinstance(find(session(remote=[own]), at(path.replace(b"4242", b"4243", 1)), AT_FDCWD, PATH), Continue)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mirrord_trace.syscalls.abi import sockaddr
 from mirrord_trace.syscalls.actions import Ask, Continue, Keep, Return, Run, SyscallError, Trap
-from mirrord_trace.syscalls.net import common, connecting, datagrams, listening, names
+from mirrord_trace.syscalls.net import binding, common, connecting, datagrams, listening, names
 from mirrord_trace.syscalls.net.sockets import Datagrams, Listener
 from script import FakeTask, session
 
@@ -95,7 +95,7 @@ HANDLERS: list[Callable[..., Any]] = [
     datagrams.recvfrom,
     datagrams.recvmsg,
     datagrams.recvmmsg,
-    listening.bind,
+    binding.bind,
     listening.listen,
     listening.accept,
     listening.accept4,

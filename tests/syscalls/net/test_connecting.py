@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from callers import AT, FD, LENGTH_AT, Caller, address, full_listener, inet, local_only, number
-from mirrord_trace.agent.wire.messages import Address
+from mirrord_trace.agent.wire.messages import Address, Done
+from mirrord_trace.supervisor.relay.connects import FullListener
 from mirrord_trace.syscalls.actions import Decision, Reason, Route, Scratch
 from mirrord_trace.syscalls.net.connecting import connect, getsockopt
+from mirrord_trace.syscalls.net.names import getsockname
 from mirrord_trace.syscalls.net.sockets import Listener
-from mirrord_trace.syscalls.requests import StartConnect
+from mirrord_trace.syscalls.requests import EndConnect, StartConnect
 from script import Script, session
 
 PEER = address("10.96.0.20", 80)
@@ -41,6 +45,36 @@ def _so_error(caller: Caller, room: int = 4, value: int = 0) -> Script:
     return caller.calls(getsockopt, (socket.SOL_SOCKET, socket.SO_ERROR, AT, LENGTH_AT), memory)
 
 
+def _started(caller: Caller) -> list[tuple[int, Address, Address]]:
+    """Key, peer and local name of what the relay was told to connect since this was last asked."""
+    return [(one.key, one.peer, one.local) for one in caller.told() if isinstance(one, StartConnect)]
+
+
+@contextmanager
+def failing_listener(caller: Caller) -> Iterator[Callable[[], None]]:
+    """A full listener for the caller; what is yielded fails the caller's pending connect as the relay does."""
+    listener = FullListener(socket.AF_INET)
+    caller.context.listener4_port = listener.port
+
+    def fail() -> None:
+        with listener.settling_socket(for_reset=True) as ours:
+            ours.connect_ex(caller.own.getsockname())
+            select.select([], [ours], [], 10)
+        select.select([], [caller.own], [], 10)
+
+    yield fail
+    listener.close()
+
+
+def _begin_and_fail(caller: Caller, tcp: socket.socket, fail: Callable[[], None], blocking: bool = False) -> None:
+    tcp.setblocking(False)
+    caller.names(connect, PEER_NAME).returns(-errno.EINPROGRESS)
+    caller.told()
+    tcp.setblocking(blocking)
+    fail()
+    caller.verdict(errno.ECONNREFUSED, POD_END, PEER)
+
+
 def _own_end(tcp: socket.socket) -> Address:
     return address(*tcp.getsockname()[:2])
 
@@ -48,7 +82,7 @@ def _own_end(tcp: socket.socket) -> Address:
 def test_a_blocking_connect_blocks_in_the_kernel(caller: Caller, tcp: socket.socket) -> None:
     script = caller.names(connect, PEER_NAME).runs(TO_STAND_IN)
     # The relay knows before the kernel starts.
-    assert caller.told() == [StartConnect(1, PEER, address("127.0.0.1", tcp.getsockname()[1]))]
+    assert _started(caller) == [(1, PEER, address("127.0.0.1", tcp.getsockname()[1]))]
     script.gets(0).keeps(Reason.OUTGOING)
 
 
@@ -76,10 +110,10 @@ def test_a_nonblocking_connect_is_under_way_at_once(caller: Caller, tcp: socket.
     tcp.setblocking(False)
     with full_listener() as caller.context.listener4_port:
         caller.names(connect, PEER_NAME).returns(-errno.EINPROGRESS, decision=Reason.OUTGOING)
-        assert caller.told() == [StartConnect(1, PEER, _own_end(tcp))]
+        assert _started(caller) == [(1, PEER, _own_end(tcp))]
         # A second one asks the kernel, which knows that the first is under way.
-        caller.names(connect, PEER_NAME).runs().gets(-errno.EALREADY).keeps()
-        caller.names(connect, inet("10.96.0.21", 80)).runs().gets(-errno.EISCONN).keeps()
+        caller.names(connect, PEER_NAME).returns(-errno.EALREADY, decision=Reason.OUTGOING)
+        caller.names(connect, inet("10.96.0.21", 80)).returns(-errno.EALREADY)
     assert caller.told() == []
     assert caller.context.sockets.connections[caller.inode].peer == PEER
 
@@ -126,23 +160,66 @@ def test_so_error_of_other_sockets_is_the_kernels(caller: Caller) -> None:
         _so_error(stranger).continues(Reason.LOCAL_OBJECT)
 
 
-def test_a_second_connect_tells_the_pods_errno(caller: Caller, tcp: socket.socket) -> None:
-    caller.names(connect, PEER_NAME).runs(TO_STAND_IN).gets(-errno.EINPROGRESS).keeps()
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_second_connect_tells_the_pods_errno(caller: Caller, tcp: socket.socket, blocking: bool) -> None:
+    with failing_listener(caller) as fail:
+        _begin_and_fail(caller, tcp, fail, blocking)
+        caller.names(connect, PEER_NAME).returns(-errno.ECONNREFUSED, decision=Reason.OUTGOING)
+        assert caller.told() == []
+
+
+def test_after_so_error_a_second_connect_has_the_kernels_answer(caller: Caller, tcp: socket.socket) -> None:
+    with failing_listener(caller) as fail:
+        _begin_and_fail(caller, tcp, fail)
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+        caller.names(connect, PEER_NAME).returns(-errno.ECONNABORTED)
+        assert caller.told() == []
+
+
+def test_a_failed_socket_connects_anew_from_the_pod_alone(caller: Caller, tcp: socket.socket) -> None:
+    """Whatever took the error away (read(2), say): the kernel is never given the real address."""
+    with failing_listener(caller) as fail:
+        _begin_and_fail(caller, tcp, fail)
+        with pytest.raises(ConnectionResetError):
+            tcp.recv(1)
+        caller.names(connect, PEER_NAME).returns(-errno.ECONNABORTED)
+        caller.names(connect, PEER_NAME).returns(-errno.EINPROGRESS)
+        assert [(key, peer) for key, peer, _ in _started(caller)] == [(2, PEER)]
+
+
+def test_a_blocking_socket_with_a_history_waits_in_the_kernel(caller: Caller, tcp: socket.socket) -> None:
+    with failing_listener(caller) as fail:
+        _begin_and_fail(caller, tcp, fail, blocking=True)
+        caller.names(connect, PEER_NAME).returns(-errno.ECONNREFUSED)
+        stand_in = inet("127.0.0.1", caller.context.listener4_port)
+        again = caller.names(connect, PEER_NAME).runs({1: Scratch(stand_in), 2: len(stand_in)})
+        assert [(key, peer) for key, peer, _ in _started(caller)] == [(2, PEER)]
+        assert tcp.getblocking()
+        # Its time is up (SO_SNDTIMEO): for the program this is where the attempt began.
+        again.gets(-errno.EALREADY).returns(-errno.EINPROGRESS)
+        under_way = caller.names(connect, PEER_NAME).runs({1: Scratch(stand_in), 2: len(stand_in)})
+        under_way.gets(-errno.EALREADY).keeps()
+        assert caller.told() == []
+
+
+def test_shutdown_of_a_pending_connect_then_another(caller: Caller, tcp: socket.socket) -> None:
+    """shutdown(2) takes a connect back and does not stop: the relay must let go before the next one begins."""
+    tcp.setblocking(False)
+    with full_listener() as caller.context.listener4_port:
+        caller.names(connect, PEER_NAME).returns(-errno.EINPROGRESS)
+        caller.told()
+        tcp.shutdown(socket.SHUT_RDWR)
+        second = caller.names(connect, inet("10.96.0.21", 80)).asks(EndConnect(1))
+        assert caller.told() == []
+        second.replies(Done()).returns(-errno.EINPROGRESS)
+        assert [(key, peer) for key, peer, _ in _started(caller)] == [(2, address("10.96.0.21", 80))]
+
+
+def test_what_the_kernel_gives_up_the_pod_gives_up(caller: Caller) -> None:
+    script = caller.names(connect, PEER_NAME).runs(TO_STAND_IN)
     caller.told()
-    # The socket is closed again, and the verdict is still on its way through the link.
-    caller.verdict(errno.ECONNREFUSED, POD_END, PEER)
-    caller.names(connect, PEER_NAME).runs().gets(-errno.ECONNRESET).returns(-errno.ECONNREFUSED)
-    assert caller.told() == []
-
-
-def test_a_failure_is_told_whatever_the_second_connect_names(tcp: socket.socket) -> None:
-    caller = Caller(tcp, session(local_only("192.168.0.0/16")))
-    caller.names(connect, PEER_NAME).runs(TO_STAND_IN).gets(-errno.EINPROGRESS).keeps()
-    caller.verdict(errno.ECONNREFUSED, POD_END, PEER)
-    local = inet("192.168.1.1", 80)
-    caller.names(connect, local).runs().gets(-errno.ECONNRESET).returns(-errno.ECONNREFUSED)
-    caller.names(connect, local).continues(Reason.OUTGOING_FILTER)
-    assert caller.inode not in caller.context.sockets.connections
+    script.gets(-errno.ETIMEDOUT).keeps()
+    assert caller.told() == [EndConnect(1)]
 
 
 def test_a_connected_or_listening_socket_is_the_kernels(caller: Caller, tcp: socket.socket) -> None:
@@ -153,11 +230,21 @@ def test_a_connected_or_listening_socket_is_the_kernels(caller: Caller, tcp: soc
 
 def test_unspec_disconnects(caller: Caller) -> None:
     caller.names(connect, bytes(16)).continues(Reason.NOT_INTERNET)
-    caller.names(connect, PEER_NAME).runs(TO_STAND_IN).gets(0).keeps()
-    caller.names(connect, bytes(16)).continues(Reason.NOT_INTERNET)
-    assert not caller.context.sockets.connections
-    caller.names(connect, PEER_NAME).runs(TO_STAND_IN).gets(0).keeps()
+    with full_listener() as port:
+        caller.context.listener4_port = port
+        to_stand_in: dict[int, int | Scratch] = {1: Scratch(inet("127.0.0.1", port)), 2: len(STAND_IN)}
+        caller.names(connect, PEER_NAME).runs(to_stand_in).gets(0).keeps()
+        caller.verdict(0, POD_END, PEER)
+        caller.context.relay.drain()
+        caller.names(connect, bytes(16)).asks(EndConnect(1)).replies(Done()).continues(Reason.NOT_INTERNET)
+        caller.asks_name(getsockname).continues()
+        caller.names(connect, PEER_NAME).runs(to_stand_in).gets(0).keeps()
     assert [getattr(message, "key", 0) for message in caller.told()] == [1, 2]
+
+
+def test_unspec_without_a_session_is_the_kernels(caller: Caller) -> None:
+    caller.names(connect, PEER_NAME).runs(TO_STAND_IN).gets(-errno.EINTR).keeps()
+    caller.names(connect, bytes(16)).asks(EndConnect(1)).fails(errno.ENETDOWN).continues(Reason.NOT_INTERNET)
 
 
 def test_this_host_means_the_pods_loopback(caller: Caller) -> None:
@@ -171,7 +258,7 @@ def test_a_socket_bound_before_keeps_its_port_and_address(caller: Caller, tcp: s
     port = tcp.getsockname()[1]
     caller.names(connect, PEER_NAME).runs(TO_STAND_IN).gets(0).keeps()
     expected = "127.0.0.1" if bound == "0.0.0.0" else bound
-    assert caller.told() == [StartConnect(1, PEER, address(expected, port))]
+    assert _started(caller) == [(1, PEER, address(expected, port))]
 
 
 @pytest.mark.parametrize("bind_first", [False, True])
@@ -209,7 +296,7 @@ def test_ipv4_mapped_ipv6(blocking: bool) -> None:
             script.runs({1: Scratch(stand_in), 2: len(stand_in)}).gets(0).keeps()
         else:
             script.returns(-errno.EINPROGRESS)
-        assert caller.told() == [StartConnect(1, PEER, address("127.0.0.1", own.getsockname()[1]))]
+        assert _started(caller) == [(1, PEER, address("127.0.0.1", own.getsockname()[1]))]
 
 
 @pytest.mark.parametrize("blocking", [False, True])
@@ -225,7 +312,7 @@ def test_ipv6(blocking: bool) -> None:
             script.runs({1: Scratch(stand_in), 2: len(stand_in)}).gets(0).keeps()
         else:
             script.returns(-errno.EINPROGRESS)
-        assert caller.told() == [StartConnect(1, peer, address("::1", own.getsockname()[1]))]
+        assert _started(caller) == [(1, peer, address("::1", own.getsockname()[1]))]
 
 
 def test_ipv6_without_it_on_this_machine() -> None:

@@ -1,20 +1,20 @@
-"""bind(2), listen(2), accept(2) by script."""
+"""listen(2), accept(2) by script."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
-import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from callers import AT, FD, LENGTH_AT, Caller, address, inet, number
-from mirrord_trace.agent.wire.messages import Done
+from mirrord_trace.agent.wire.messages import Address, Done
 from mirrord_trace.syscalls.actions import Decision, Reason, Route
-from mirrord_trace.syscalls.net.listening import accept, accept4, bind, listen
+from mirrord_trace.syscalls.incoming_rules import Subscription
+from mirrord_trace.syscalls.net.binding import bind
+from mirrord_trace.syscalls.net.listening import accept, accept4, listen
 from mirrord_trace.syscalls.net.sockets import Listener
 from mirrord_trace.syscalls.requests import Listen
 from script import Script, session
@@ -41,93 +41,6 @@ def _bound_to(own: socket.socket) -> tuple[str, int]:
     return name[0], name[1]
 
 
-# -- bind -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", [inet("0.0.0.0", 8080), inet("127.0.0.1", 0), inet("192.168.1.1", 1024)])
-def test_ordinary_names_are_the_kernels(caller: Caller, name: bytes) -> None:
-    caller.names(bind, name).continues(Reason.LOCAL_OBJECT)
-    assert not caller.context.sockets
-
-
-def test_the_pods_address_is_on_loopback(caller: Caller, tcp: socket.socket) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        port = other.getsockname()[1]
-    caller.names(bind, inet("10.244.0.7", port)).returns(0, decision=Reason.INCOMING)
-    assert _bound_to(tcp) == ("127.0.0.1", port)
-    assert caller.context.sockets.names == {caller.inode: address("10.244.0.7", port)}
-    caller.names(bind, inet("10.244.0.7", port)).raises(errno.EINVAL)  # bound already
-
-
-def test_any_port_of_the_pods_address(caller: Caller, tcp: socket.socket) -> None:
-    caller.names(bind, inet("10.244.0.7", 0)).returns(0)
-    assert caller.context.sockets.names[caller.inode] == address("10.244.0.7", _bound_to(tcp)[1])
-    assert _bound_to(tcp)[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "bound"),
-    [("::ffff:10.244.0.7", "::ffff:127.0.0.1"), ("fd00::7", "::1")],
-)
-def test_the_pods_address_on_an_ipv6_socket(name: str, bound: str) -> None:
-    with socket.socket(socket.AF_INET6) as own:
-        caller = Caller(own)
-        caller.context.pod = replace(caller.context.pod, addresses=(*caller.context.pod.addresses, address("fd00::7", 0).ip))
-        caller.names(bind, inet(name, 0)).returns(0)
-        assert _bound_to(own)[0] == bound
-
-
-@pytest.mark.parametrize(
-    ("name", "bound"),
-    [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("192.168.1.1", "127.0.0.1"), ("::", "::"), ("::1", "::1")],
-)
-def test_a_refused_privileged_port_becomes_a_free_one(name: str, bound: str) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET) as own:
-        caller = Caller(own)
-        caller.names(bind, inet(name, 80)).runs().gets(-errno.EACCES).returns(0, decision=Reason.INCOMING)
-        assert _bound_to(own)[0] == bound
-        assert _bound_to(own)[1] >= 1024
-        assert caller.context.sockets.names[caller.inode] == address(name, 80)
-
-
-@pytest.mark.parametrize("result", [0, -errno.EADDRINUSE, -errno.EINVAL])
-def test_a_privileged_port_that_is_not_refused(caller: Caller, result: int) -> None:
-    caller.names(bind, inet("0.0.0.0", 80)).runs().gets(result).keeps(Reason.INCOMING)
-    assert not caller.context.sockets.names
-
-
-def test_a_privileged_port_of_the_pods_address(caller: Caller, tcp: socket.socket) -> None:
-    """Where this user may have it (and nobody else has) it is that port, else a free one."""
-    name = address("10.244.0.7", 997)
-    try:
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 997))
-        allowed = True
-    except PermissionError:
-        allowed = False
-    caller.names(bind, inet("10.244.0.7", 997)).returns(0)
-    assert (_bound_to(tcp)[1] == 997) is allowed
-    assert caller.context.sockets.names[caller.inode] == name
-
-
-def test_nothing_moves_while_incoming_traffic_stays_away(tcp: socket.socket) -> None:
-    caller = Caller(tcp, session(incoming_route=OFF))
-    caller.names(bind, inet("10.244.0.7", 8080)).continues(Reason.INCOMING_OFF)
-    caller.names(bind, inet("0.0.0.0", 80)).continues(Reason.INCOMING_OFF)
-
-
-def test_bad_names_are_the_kernels(caller: Caller) -> None:
-    caller.calls(bind, (0, 16)).continues(Reason.BAD_ARGUMENT)
-    caller.names(bind, inet("10.244.0.7", 80)[:9]).continues(Reason.BAD_ARGUMENT)
-    caller.names(bind, struct.pack("=H", socket.AF_UNIX) + b"/tmp/s").continues(Reason.NOT_INTERNET)
-    caller.names(bind, inet("::ffff:10.244.0.7", 8080)).continues(Route.REMOTE)  # on an IPv4 socket
-    caller.names(bind, inet("::", 80)).runs().gets(-errno.EACCES).keeps()
-    os.close(caller.task.fds.pop(FD))
-    caller.names(bind, inet("10.244.0.7", 8080)).continues(Route.REMOTE)
-    caller.names(bind, inet("0.0.0.0", 80)).runs().gets(-errno.EACCES).keeps()
-
-
 # -- listen ---------------------------------------------------------------------------------------------------------
 
 
@@ -135,10 +48,14 @@ def _listens(caller: Caller) -> Script:
     return caller.calls(listen, (128,))
 
 
+def _asks(inode: int, local: Address, port: int, multipath: bool = False) -> Listen:
+    return Listen(inode, local, port, multipath, False, "", True)
+
+
 def test_listen_takes_the_port_over_once(caller: Caller, tcp: socket.socket) -> None:
     tcp.bind(("0.0.0.0", 0))
     port = tcp.getsockname()[1]
-    asks = Listen(caller.inode, address("0.0.0.0", port), port)
+    asks = _asks(caller.inode, address("0.0.0.0", port), port)
     _listens(caller).runs().gets(0).asks(asks).replies(Done()).keeps(Reason.INCOMING)
     assert caller.context.sockets.listeners == {caller.inode: Listener(port, port)}
     _listens(caller).continues(Reason.INCOMING)
@@ -149,7 +66,7 @@ def test_listen_takes_the_port_over_once(caller: Caller, tcp: socket.socket) -> 
 def test_listen_on_a_moved_port(caller: Caller, tcp: socket.socket) -> None:
     caller.names(bind, inet("0.0.0.0", 80)).runs().gets(-errno.EACCES).returns(0)
     port = tcp.getsockname()[1]
-    asks = Listen(caller.inode, address("127.0.0.1", port), 80)
+    asks = _asks(caller.inode, address("127.0.0.1", port), 80)
     _listens(caller).runs().gets(0).asks(asks).replies(Done()).keeps()
     assert caller.context.sockets.listeners == {caller.inode: Listener(80, port)}
     assert 80 in caller.context.sockets.listening_ports
@@ -160,7 +77,7 @@ def test_listen_of_ipv6_and_multipath_tcp() -> None:
         own.bind(("::", 0))
         caller = Caller(own)
         port = own.getsockname()[1]
-        asks = Listen(caller.inode, address("::", port), port)
+        asks = _asks(caller.inode, address("::", port), port)
         _listens(caller).runs().gets(0).asks(asks).replies(Done()).keeps()
     try:
         own = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
@@ -168,9 +85,10 @@ def test_listen_of_ipv6_and_multipath_tcp() -> None:
         pytest.skip("this kernel has no multipath TCP")
     with own:
         own.bind(("127.0.0.1", 0))
+        caller = Caller(own)
         port = own.getsockname()[1]
-        asks = Listen(0, address("127.0.0.1", port), port)
-        _listens(Caller(own)).runs().gets(0).asks(asks).replies(Done()).keeps()
+        asks = _asks(caller.inode, address("127.0.0.1", port), port, multipath=True)
+        _listens(caller).runs().gets(0).asks(asks).replies(Done()).keeps()
 
 
 def test_a_port_that_another_session_has(tcp: socket.socket) -> None:
@@ -178,19 +96,48 @@ def test_a_port_that_another_session_has(tcp: socket.socket) -> None:
     tcp.bind(("127.0.0.1", 0))
     caller = Caller(tcp, session(notices=lines))
     local = address(*tcp.getsockname())
-    asks = Listen(caller.inode, local, local.port)
+    asks = _asks(caller.inode, local, local.port)
     _listens(caller).runs().gets(0).asks(asks).fails(errno.EADDRINUSE).returns(-errno.EADDRINUSE)
     assert not caller.context.sockets.listeners
-    assert len(lines) == 1
+    assert lines == [f"pod port {local.port} is already taken over by another session"]
     _listens(caller).runs().gets(0).asks(asks).fails(errno.EPERM).keeps(Reason.INCOMING)
     assert local.port in caller.context.sockets.listening_ports  # the program can reach itself
     assert "CAP_NET_ADMIN" in lines[1]
 
 
-def test_listen_that_is_the_kernels(caller: Caller, tcp: socket.socket) -> None:
-    _listens(caller).continues()  # unbound: the kernel chooses a port that nobody knows
+def test_what_the_session_asks_for(tcp: socket.socket) -> None:
     tcp.bind(("127.0.0.1", 0))
+    caller = Caller(tcp, session(subscribes=Subscription(True, "{}", False)))
+    local = address(*tcp.getsockname())
+    asks = Listen(caller.inode, local, local.port, False, True, "{}", False)
+    _listens(caller).runs().gets(0).asks(asks).replies(Done()).keeps()
+
+
+@pytest.mark.parametrize("binds", [True, False])
+def test_a_port_that_the_kernel_chose_is_the_programs_own(caller: Caller, tcp: socket.socket, binds: bool) -> None:
+    if binds:
+        caller.names(bind, inet("127.0.0.1", 0)).continues()
+        tcp.bind(("127.0.0.1", 0))
+    script = _listens(caller).runs()
+    tcp.listen()  # binds it if need be
+    script.gets(0).keeps(Reason.PORT_ZERO)
+    port = tcp.getsockname()[1]
+    assert caller.context.sockets.listeners == {caller.inode: Listener(port, port)}
+    _listens(caller).continues()
+
+
+def test_a_port_that_is_taken_on_this_machine(tcp: socket.socket) -> None:
+    lines: list[str] = []
+    tcp.bind(("127.0.0.1", 0))
+    caller = Caller(tcp, session(notices=lines))
+    caller.context.port_holder = lambda protocol, port: "nginx (pid 9)"
     _listens(caller).runs().gets(-errno.EADDRINUSE).keeps()
+    assert f"port {tcp.getsockname()[1]} of this machine is taken by nginx (pid 9)" in lines[0]
+
+
+def test_listen_that_is_the_kernels(caller: Caller, tcp: socket.socket) -> None:
+    tcp.bind(("127.0.0.1", 0))
+    _listens(caller).runs().gets(-errno.EINVAL).keeps()
     off = Caller(tcp, session(incoming_route=OFF))
     _listens(off).runs().gets(0).keeps(Reason.INCOMING_OFF)
     assert tcp.getsockname()[1] in off.context.sockets.listening_ports
@@ -199,15 +146,6 @@ def test_listen_that_is_the_kernels(caller: Caller, tcp: socket.socket) -> None:
         _listens(Caller(local)).continues(Reason.NOT_INTERNET)
     os.close(caller.task.fds.pop(FD))
     _listens(caller).continues(Reason.NOT_INTERNET)
-
-
-def test_datagram_sockets_of_the_program_are_known() -> None:
-    with socket.socket(type=socket.SOCK_DGRAM) as udp:
-        bound = Caller(udp)
-        udp.bind(("127.0.0.1", 0))  # what the kernel does while the call runs
-        script = bound.names(bind, inet("127.0.0.1", 0))
-        script.runs().gets(0).keeps(Reason.LOCAL_OBJECT)
-        assert udp.getsockname()[1] in bound.context.sockets.datagram_ports
 
 
 # -- accept ---------------------------------------------------------------------------------------------------------

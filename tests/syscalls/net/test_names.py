@@ -68,8 +68,9 @@ def test_a_connect_that_is_under_way_or_has_failed() -> None:
     with socket.socket() as own:
         caller = Caller(own)
         connection = _connected(caller)
+        own.bind(("127.0.0.1", 0))
         caller.asks_name(getpeername).continues(Reason.LOCAL_OBJECT)
-        caller.asks_name(getsockname).continues(Reason.LOCAL_OBJECT)
+        _names(caller.asks_name(getsockname), inet("10.244.0.7", own.getsockname()[1]))
         caller.verdict(errno.ECONNREFUSED, address("0.0.0.0", 0), PEER, connection.key)
         caller.asks_name(getsockname).continues(Reason.LOCAL_OBJECT)
 

@@ -56,6 +56,11 @@ def test_service_and_reverse_records() -> None:
     assert dns.answer(_query(reverse, dns.PTR)).endswith(dns.encode_name(_GREETER))
 
 
+def test_mail_is_taken_by_the_greeter() -> None:
+    mail = dns.answer(_query("mail.demo.svc.cluster.local", dns.MX))
+    assert mail.endswith(b"\0\x0a" + dns.encode_name(_GREETER))
+
+
 def test_no_such_name_is_not_no_such_record() -> None:
     assert _status(dns.answer(_query("missing.demo.svc.cluster.local", dns.A))) == (3, 0)
     assert _status(dns.answer(_query("only-ipv4.demo.svc.cluster.local", dns.AAAA))) == (0, 0)

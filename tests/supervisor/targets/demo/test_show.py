@@ -17,6 +17,7 @@ def test_the_table_sets_both_runs_side_by_side() -> None:
 
 def test_the_command_line_is_the_tools() -> None:
     assert show.command("./x", "y")[-5:] == ["-t", "demo", "--", "./x", "y"]
+    assert show.command("./x", options=["--steal"])[-5:] == ["-t", "demo", "--steal", "--", "./x"]
 
 
 def test_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ def agents(fake_api: FakeApi) -> list[str]:
 
 
 def test_an_agent_pod_is_started_and_deleted(make: Make, fake_api: FakeApi) -> None:
+    fake_api.pods["default"]["web"]["status"].update(hostIP="10.0.0.5", hostIPs=[{"ip": "10.0.0.5"}, {"ip": "fd00::5"}])
     target, progress = make(), list[str]()
     channel = target.start(progress.append)
     (name,) = agents(fake_api)
@@ -44,6 +45,7 @@ def test_an_agent_pod_is_started_and_deleted(make: Make, fake_api: FakeApi) -> N
     assert variable["value"].endswith(target.boot_secret.hex())
     assert target.agent_target()["target_is_init"] is False
     assert len(target.agent_target()["container_id"]) == 64
+    assert target.agent_target()["nodes"] == ("10.0.0.5", "fd00::5")
     assert target.describe() == "pod/web/container/app"
     assert progress[0].startswith("container app of pod/web")
     assert progress[-1] == "agent: ready"
