@@ -11,6 +11,7 @@ from mirrord_trace.supervisor.cli.doctor import doctor
 from mirrord_trace.supervisor.cli.ls import ls
 from mirrord_trace.supervisor.cli.main import run_command
 from mirrord_trace.supervisor.config import overlays, schema, support
+from mirrord_trace.syscalls.table import NETWORK_ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -112,3 +113,27 @@ def test_the_changelog_knows_this_version() -> None:
     version = re.search(r'^version = "([^"]+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     assert version is not None
     assert version[1] in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+SOCKETS = ROOT / "docs" / "sockets.md"
+# All calls of the kernel's table that are about sockets and nothing else (net/socket.c), whatever the machine.
+_SOCKET_CALLS = """
+    socket socketpair bind listen accept accept4 connect getsockname getpeername sendto sendmsg sendmmsg recvfrom recvmsg
+    recvmmsg setsockopt getsockopt shutdown socketcall
+""".split()
+
+
+def test_every_socket_call_has_its_row() -> None:
+    first_cells = re.findall(r"^\| ([^|]+) \|", SOCKETS.read_text(encoding="utf-8"), re.MULTILINE)
+    described = {word for cell in first_cells for word in re.findall(r"\w+", cell)}
+    assert not ({*_SOCKET_CALLS} | {row.name for row in NETWORK_ROWS}) - described
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_test_that_is_named_exists(document: Path) -> None:
+    missing = []
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text(encoding="utf-8")):
+        path = ROOT / file
+        if not path.exists() or not re.search(rf"^def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+            missing.append(f"{file}::{name}")
+    assert not missing

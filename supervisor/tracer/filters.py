@@ -15,7 +15,6 @@ from .filter import SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_SET_MODE_FILTER, NonZero,
 from .scratch import place
 from .tracee import Tracee
 
-
 _PR_SET_NO_NEW_PRIVS = 38
 
 

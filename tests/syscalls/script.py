@@ -158,7 +158,7 @@ class FakePolicy:
     incoming_route: Decision = _INCOMING
     unix_route: Decision = _NOT_INTERNET
     listen_ports: Mapping[int, int] = field(default_factory=dict)
-    subscribes: Subscription = Subscription()
+    subscribes: Subscription = field(default_factory=Subscription)
     fail_if_taken: bool = True
     asked: list[object] = field(default_factory=list)
 
