@@ -193,7 +193,10 @@ def test_the_agent_is_killed(kind: str, kill: Callable[[Tool], None], reasons: s
         pytest.skip("the agent's processes can be found on a node of our own only")
     tool.kind = kind
     url = f"http://{tool.pod.ip}/"
-    with tool.running(os.path.realpath(sys.executable), "-ISc", _SILENT) as run, ThreadPoolExecutor() as threads:
+    with (
+        tool.running(os.path.realpath(sys.executable), "-ISc", _SILENT, options=["--steal"]) as run,
+        ThreadPoolExecutor() as threads,
+    ):
         run.await_text("ready\n")
         waiting = threads.submit(tool.cluster.exec, visitor_pod, ["wget", "-qO-", url], timeout_s=_SOON_S)
         run.await_text("held\n")

@@ -173,7 +173,7 @@ def test_restricted_namespace_with_the_agent_elsewhere(strict: Tool, visitor_pod
         hostname; echo "$APP_GREETING"; wget -qO- http://other.default/
         exec {build.go_program("server")} :{port}
     """
-    with strict.running(busybox(), "sh", "-c", script, options=["-a", "default"]) as run:
+    with strict.running(busybox(), "sh", "-c", script, options=["-a", "default", "--steal"]) as run:
         run.await_text(f"ready {port}\n")
         ask = ["wget", "-qO-", f"http://{strict.pod.ip}:{port}/"]
         answer = strict.cluster.exec(visitor_pod, ask)

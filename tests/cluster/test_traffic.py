@@ -112,7 +112,7 @@ def test_ctrl_c_gives_the_port_back(each_tool: Tool, visitor_pod: Pod) -> None:
     controller, terminal = pty.openpty()
 
     process = subprocess.Popen(
-        ["setsid", "--ctty", *each_tool.command(build.go_program("server"), ":80")],
+        ["setsid", "--ctty", *each_tool.command(build.go_program("server"), ":80", options=["--steal"])],
         cwd=each_tool.folder,
         env=each_tool.environment(),
         stdin=terminal,
@@ -143,7 +143,7 @@ def test_a_killed_tool_gives_the_port_back(each_tool: Tool, visitor_pod: Pod) ->
 
 
 def test_a_program_that_stops_listening_gives_the_port_back(each_tool: Tool, visitor_pod: Pod) -> None:
-    with each_tool.running(os.path.realpath(sys.executable), "-ISc", _STOPS_LISTENING) as run:
+    with each_tool.running(os.path.realpath(sys.executable), "-ISc", _STOPS_LISTENING, options=["--steal"]) as run:
         run.await_text("ready 80\n")
         assert _ask(each_tool.cluster, visitor_pod, each_tool.pod.ip) == f"local python for {visitor_pod.ip}"
         run.say("stop")
