@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mirrord_trace.supervisor.targets.demo.pod import DemoPod
-from runs import until
+from runs import Runner, until
 
 IN_NETWORK = Path(__file__).with_name("in_network.py")
 _TIME_LIMIT_S = 60
@@ -27,11 +29,16 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def run(pod: DemoPod, *command: Word, stdin: str = "") -> str:
-    """What a program prints that runs in the pod's network; it has to succeed."""
-    done = subprocess.run(
+def ended(pod: DemoPod, *command: Word, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """A program that has run in the pod's network, however it ended."""
+    return subprocess.run(
         in_network(pod, *command), input=stdin, capture_output=True, text=True, timeout=_TIME_LIMIT_S, check=False
     )
+
+
+def run(pod: DemoPod, *command: Word, stdin: str = "") -> str:
+    """What a program prints that runs in the pod's network; it has to succeed."""
+    done = ended(pod, *command, stdin=stdin)
     assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
     return done.stdout
 
@@ -70,6 +77,35 @@ def _answers(pod: DemoPod, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def stealing(runner: Runner, port: int, *command: Word, options: Sequence[Word] = ("--steal",)) -> Iterator[None]:
+    """`command` runs traced, in the context of the pod, and has the pod's `port`; it may say nothing when it is ready."""
+    log = runner.folder / "stealing.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(word) for word in runner.command(*command, options=options)],
+            cwd=runner.folder,
+            env=runner.environment_for({}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: process.poll() is not None or _answers(runner.pod, port), f"{command[0]} has port {port}", 30)
+        assert process.poll() is None, log.read_text()
+        yield
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
 
 
 @contextlib.contextmanager

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import neighbours
 from build import go_program
@@ -190,42 +184,6 @@ def _called(user: str, peer: str) -> str:
 # -- servers --------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _stealing(runner: Runner, port: int, *command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    log = runner.folder / "stealing.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(word) for word in runner.command(*command, options=["--steal"])],
-            cwd=runner.folder,
-            env=runner.environment_for({}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        until(lambda: process.poll() is not None or _takes(runner, port), f"{command[0]} has port {port} of the pod", 30)
-        assert process.poll() is None, log.read_text()
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-
-
-def _takes(runner: Runner, port: int) -> bool:
-    try:
-        runner.pod.connect(port).close()
-    except OSError:
-        return False
-    return True
-
-
 _NGINX = """
 daemon off; worker_processes 3; error_log stderr; pid {folder}/nginx.pid;
 events {{ worker_connections 256; }}
@@ -253,7 +211,7 @@ def test_nginx_with_its_workers_is_stolen_for(runner: Runner) -> None:
     for place in (runner.folder, *runner.folder.parents[:2]):
         place.chmod(place.stat().st_mode | 0o055)
     nginx = [neighbours.program("nginx", "nginx-light"), "-p", runner.folder, "-c", config, "-e", "stderr"]
-    with _stealing(runner, _STOLEN_PORT, *nginx):
+    with neighbours.stealing(runner, _STOLEN_PORT, *nginx):
         visit = runner.pod.visit
         expected = f"nginx for {network.CLIENT[0]} at {network.POD[0]}\n".encode()
         assert [visit(_STOLEN_PORT) for _ in range(50)] == [expected] * 50
@@ -267,7 +225,7 @@ def test_nginx_with_its_workers_is_stolen_for(runner: Runner) -> None:
 def test_redis_server_is_stolen_for(runner: Runner) -> None:
     command = [neighbours.program("redis-server", "redis-server"), *neighbours.redis_arguments(_REDIS_PORT, runner.folder)]
     cli = [neighbours.program("redis-cli", "redis-tools"), "-h", network.POD[0], "-p", str(_REDIS_PORT)]
-    with _stealing(runner, _REDIS_PORT, *command):
+    with neighbours.stealing(runner, _REDIS_PORT, *command):
         assert neighbours.run(runner.pod, *cli, "set", "colour", "green") == "OK\n"
         assert neighbours.run(runner.pod, *cli, stdin="get colour\nclient list\n").splitlines()[0] == "green"
         listed = neighbours.run(runner.pod, *cli, "client", "list")
@@ -276,7 +234,7 @@ def test_redis_server_is_stolen_for(runner: Runner) -> None:
 
 def test_a_grpc_like_server_is_stolen_for(runner: Runner) -> None:
     pair = go_program("h2pair")
-    with _stealing(runner, _HTTP2_PORT, pair, "serve", f":{_HTTP2_PORT}"):
+    with neighbours.stealing(runner, _HTTP2_PORT, pair, "serve", f":{_HTTP2_PORT}"):
         out = neighbours.run(runner.pod, pair, "call", f"http://{network.POD[0]}:{_HTTP2_PORT}")
     assert out == _called("", network.POD[0])
 
@@ -291,12 +249,72 @@ def test_python_and_node_servers_are_stolen_for(runner: Runner) -> None:
         "        self.wfile.write(f'python for {self.client_address[0]}'.encode())\n"
         "http.server.ThreadingHTTPServer(('', int(sys.argv[1])), Handler).serve_forever()\n"
     )
-    with _stealing(runner, _STOLEN_PORT, sys.executable, program, str(_STOLEN_PORT)):
+    with neighbours.stealing(runner, _STOLEN_PORT, sys.executable, program, str(_STOLEN_PORT)):
         assert runner.pod.visit(_STOLEN_PORT) == f"python for {network.CLIENT[0]}".encode()
     script = runner.folder / "serve.js"
     script.write_text(
         "require('node:http').createServer((request, answer) =>\n"
         "  answer.end('node for ' + request.socket.remoteAddress)).listen(+process.argv[2]);\n"
     )
-    with _stealing(runner, _STOLEN_PORT, neighbours.program("node", "nodejs"), script, str(_STOLEN_PORT)):
+    with neighbours.stealing(runner, _STOLEN_PORT, neighbours.program("node", "nodejs"), script, str(_STOLEN_PORT)):
         assert runner.pod.visit(_STOLEN_PORT).decode().replace("::ffff:", "") == f"node for {network.CLIENT[0]}"
+
+
+_LIVE_SERVER = """
+import asyncio, sys
+from aiohttp import web
+async def socket(request):
+    answer = web.WebSocketResponse()
+    await answer.prepare(request)
+    async for message in answer:
+        await answer.send_str("heard " + message.data)
+    return answer
+async def events(request):
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await answer.prepare(request)
+    for number in range(3):
+        await answer.write(f"data: {number}\\n\\n".encode())
+        await asyncio.wait_for(said.get(), 20)
+    return answer
+async def go_on(request):
+    await said.put(None)
+    return web.Response()
+said = asyncio.Queue()
+application = web.Application()
+application.add_routes([web.get("/socket", socket), web.get("/events", events), web.get("/go-on", go_on)])
+web.run_app(application, port=int(sys.argv[1]), print=None)
+"""
+
+# Each event is answered before the next is sent: nothing on the way may wait for more.
+_LIVE_CLIENT = """
+import asyncio, sys, aiohttp
+async def main():
+    async with aiohttp.ClientSession(sys.argv[1], headers={"X-User": "ann"}) as session:
+        async with session.ws_connect("/socket") as socket:
+            for text in ("one", "two"):
+                await socket.send_str(text)
+                print(await socket.receive_str())
+        async with session.get("/events") as answer:
+            async for line in answer.content:
+                if line.strip():
+                    print(line.decode().strip())
+                    await session.get("/go-on")
+asyncio.run(main())
+"""
+
+
+def test_websockets_and_events_pass_a_filter(runner: Runner) -> None:
+    for name, source in (("server.py", _LIVE_SERVER), ("client.py", _LIVE_CLIENT)):
+        (runner.folder / name).write_text(source)
+    incoming = {"mode": "steal", "http_filter": {"header_filter": "^x-user: ann$"}}
+    config = runner.folder / "filter.json"
+    local = {"local": ["^" + re.escape(sys.prefix)]}
+    config.write_text(json.dumps({"feature": {"fs": local, "network": {"incoming": incoming}}}))
+    server = [sys.executable, runner.folder / "server.py", str(network.SECOND_HTTP_PORT)]
+    client = [sys.executable, runner.folder / "client.py", f"http://{network.POD[0]}:{network.SECOND_HTTP_PORT}"]
+    with neighbours.stealing(runner, network.SECOND_HTTP_PORT, *server, options=["-f", config]):
+        until(lambda: neighbours.ended(runner.pod, *client).returncode == 0, "the local server has the port", 30)
+        out = neighbours.run(runner.pod, *client)
+        # The pod's own server goes on with what the filter leaves.
+        assert runner.pod.visit(network.SECOND_HTTP_PORT).decode().startswith("I am the pod")
+    assert out.split("\n") == ["heard one", "heard two", "data: 0", "data: 1", "data: 2", ""]
