@@ -29,6 +29,7 @@ C_PROGRAMS = (
     "server", "loop", "leaks", "interfaces", "unix", "listeners", "answers",
 )  # fmt: skip
 GO_PROGRAMS = ("cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial")
+GO_MODULES = ("quicpair",)
 
 
 class CannotBuild(Exception):
@@ -131,6 +132,8 @@ def _all() -> None:
     print(i386_program())
     for name in GO_PROGRAMS:
         print(go_program(name))
+    for name in GO_MODULES:
+        print(go_module(name))
 
 
 if __name__ == "__main__":
