@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Optional, Tuple
 
 from .net import Reply, failed, from_socket_address, open_socket, to_socket_address
 from .pump.loop import READ, Loop
@@ -98,39 +98,36 @@ class DatagramSocket:
         return found
 
 
-class OutgoingUdp:
-    """Answers `OpenUdp`: one unconnected socket in the pod for each stream."""
+class DatagramSockets:
+    """The sockets in the pod that requests of one kind have opened, one for each stream; each lives as long as its stream."""
 
     def __init__(self, loop: Loop, session: Session) -> None:
         self._loop = loop
         self._session = session
         self._sockets: Dict[int, DatagramSocket] = {}
 
-    def open(self, request: OpenUdp, reply: Reply) -> None:
-        """socket(2) SOCK_DGRAM, bound to the wanted port if it is free, else to one of the pod's choice.
-
-        It lives until the stream ends. It may send to broadcast addresses: whether the program may is judged before.
-        """
-        family = family_of(request.family)
-        if family is None:
-            reply(Failed(errno.EAFNOSUPPORT))
-            return
+    def serve(
+        self,
+        stream: int,
+        kind: Tuple[socket.AddressFamily, int],
+        prepare: Callable[[socket.socket], None],
+        reply: Reply,
+    ) -> None:
+        """socket(2) SOCK_DGRAM of this family and protocol; `prepare` sets options and binds it."""
+        family, protocol = kind
         try:
-            sock = open_socket(family, socket.SOCK_DGRAM)
+            sock = open_socket(family, socket.SOCK_DGRAM, protocol)
         except OSError as error:
             reply(failed(error))
             return
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             queue_errors(sock)
-            _bind(sock, request.port)
+            prepare(sock)
         except OSError as error:
             sock.close()
             reply(failed(error))
             return
         reply(UdpOpened(from_socket_address(sock.getsockname())))
-        stream = request.stream
         self._sockets[stream] = DatagramSocket(self._loop, self._session, stream, sock, self._forget)
 
     def close(self) -> None:
@@ -140,6 +137,27 @@ class OutgoingUdp:
 
     def _forget(self, stream: int) -> None:
         del self._sockets[stream]
+
+
+class OutgoingUdp(DatagramSockets):
+    """Answers `OpenUdp`: one unconnected socket in the pod for each stream."""
+
+    def open(self, request: OpenUdp, reply: Reply) -> None:
+        """Bound to the wanted port if it is free, else to one of the pod's choice.
+
+        It may send to broadcast addresses: whether the program may is judged before.
+        """
+        family = family_of(request.family)
+        if family is None:
+            reply(Failed(errno.EAFNOSUPPORT))
+            return
+
+        def prepare(sock: socket.socket) -> None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            _bind(sock, request.port)
+
+        self.serve(request.stream, (family, 0), prepare, reply)
 
 
 def family_of(version: int) -> Optional[socket.AddressFamily]:
