@@ -84,3 +84,20 @@ def test_a_filter_that_makes_no_sense_ends_nothing_but_is_said(runner: Runner) -
     assert ran.status == 2
     assert "feature.network.incoming.http_filter.path_filter: the pattern '(' does not work" in ran.err
     assert container.NAME in runner.pod.visit(_PORT).decode()
+
+
+def test_answers_say_who_gave_them_where_that_is_wanted(runner: Runner) -> None:
+    incoming = {"mode": "steal", "http_filter": {"path_filter": "^/wanted"}}
+    file = runner.folder / "marked.json"
+    file.write_text(json.dumps({"agent": {"inject_headers": True}, "feature": {"network": {"incoming": incoming}}}))
+
+    def marker(path: str) -> str:
+        with runner.pod.connect(_PORT) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n".encode())
+            head = connection.makefile("rb").read().partition(b"\r\n\r\n")[0].decode().lower()
+        return next((line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("mirrord-agent:")), "")
+
+    with runner.serving(go_program("server"), f":{_PORT}", options=["-f", file]):
+        until(lambda: marker("/wanted") == "forwarded-to-client", "the local program's answer is marked")
+        assert marker("/other") == "passed-through"
+    until(lambda: marker("/wanted") == "", "the pod answers again")

@@ -68,6 +68,19 @@ def test_only_what_the_filter_wants_is_copied(runner: Runner) -> None:
         assert lines == [f"{network.CLIENT[0]} GET /wanted/{number} HTTP/1.1" for number in (1, 2)]
 
 
+def test_only_so_much_is_copied(runner: Runner) -> None:
+    """One at once, the next after a quarter of an hour."""
+    port = network.SECOND_HTTP_PORT
+    options = _options(runner, sample={"per_second": 0.001})
+    with runner.serving(sys.executable, "-c", _SERVER, str(port), options=options) as process:
+        for number in range(10):
+            assert container.NAME in runner.pod.visit(port, f"/{number}").decode()
+        first = _line(process)
+        process.terminate()
+        rest, _ = process.communicate(timeout=30)
+    assert (first, rest) == (f"{network.CLIENT[0]} GET /0 HTTP/1.1", "")
+
+
 def test_the_pod_goes_on_when_the_copy_is_refused(runner: Runner) -> None:
     port = network.SECOND_HTTP_PORT
     program = f"import socket, time; s = socket.create_server(('', {port})); print('ready', flush=True); time.sleep(60)"
