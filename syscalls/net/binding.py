@@ -76,7 +76,9 @@ def _bound(
     # Wherever it is bound in the end. Keep: where the program wanted to be.
     wanted = context.policy.listen_port(asked.port)
     is_incoming = decision.route is Route.REMOTE
-    if _is_of_pod(context, asked) and decision.reason is not Reason.INCOMING_OFF:
+    # Where only outgoing traffic is the pod's, its address is still what a connect(2) may want to come from.
+    has_pods_address = decision.reason is not Reason.INCOMING_OFF or context.policy.other_protocols().route is Route.REMOTE
+    if _is_of_pod(context, asked) and has_pods_address:
         result = _move(context, own, asked, wanted, to_loopback=True)
     elif is_incoming and wanted != asked.port:
         result = _move(context, own, asked, wanted, to_loopback=False)

@@ -196,8 +196,14 @@ def test_a_privileged_port_of_the_pods_address(caller: Caller, tcp: socket.socke
 
 def test_nothing_moves_while_incoming_traffic_stays_away(tcp: socket.socket) -> None:
     caller = Caller(tcp, session(incoming_route=OFF))
-    caller.names(bind, inet("10.244.0.7", 8080)).runs().gets(-errno.EADDRNOTAVAIL).keeps(Route.LOCAL)
     caller.names(bind, inet("0.0.0.0", 80)).runs().gets(-errno.EACCES).keeps(Reason.INCOMING_OFF)
+
+
+def test_the_pods_address_can_be_bound_for_outgoing_connections(tcp: socket.socket) -> None:
+    caller = Caller(tcp, session(incoming_route=OFF))
+    caller.names(bind, inet("10.244.0.7", 0)).returns(0)
+    assert _bound_to(tcp)[0] == "127.0.0.1"
+    assert caller.context.sockets.names[caller.inode].ip == address("10.244.0.7", 0).ip
 
 
 def test_bad_names_are_the_kernels(caller: Caller) -> None:
