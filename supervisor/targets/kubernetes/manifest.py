@@ -2,7 +2,8 @@
 
 Ephemeral container: shares the target pod's network namespace and, by `targetContainerName`, the target container's
 process namespace. Root, because added capabilities reach only root processes; SYS_PTRACE to see /proc/PID/root and
-/proc/PID/environ of a process of another user, NET_ADMIN for the redirect. Everything else is the runtime's default.
+/proc/PID/environ of a process of another user, NET_ADMIN for the redirect, NET_RAW for copies of datagrams (some runtimes give it to nobody). Everything else is the
+runtime's default.
 
 Pod: on the target's node by `nodeName`, so no scheduler has a say; sees the target through the host's process
 namespace and enters its network namespace, which takes SYS_ADMIN. It is privileged because capabilities alone do not
@@ -22,7 +23,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "mirrord-trace"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 CONTAINER = "agent"
-CAPABILITIES = ("NET_ADMIN", "SYS_PTRACE")
+CAPABILITIES = ("NET_ADMIN", "NET_RAW", "SYS_PTRACE")
 
 # Above the ephemeral range (ip_local_port_range ends at 60999), so that no outgoing connection of the pod has it.
 _PORTS = range(61000, 65536)

@@ -40,7 +40,7 @@ def test_the_ephemeral_container_joins_the_target_with_few_capabilities() -> Non
     assert container["targetContainerName"] == "app"
     assert container["name"] == launch.name
     context = container["securityContext"]
-    assert context["capabilities"] == {"add": ["NET_ADMIN", "SYS_PTRACE"]}
+    assert context["capabilities"] == {"add": ["NET_ADMIN", "NET_RAW", "SYS_PTRACE"]}
     assert (context["runAsUser"], context["runAsNonRoot"]) == (0, False)
     assert "privileged" not in context
     assert "resources" not in container
