@@ -2,8 +2,8 @@
 
 Ephemeral container: shares the target pod's network namespace and, by `targetContainerName`, the target container's
 process namespace. Root, because added capabilities reach only root processes; SYS_PTRACE to see /proc/PID/root and
-/proc/PID/environ of a process of another user, NET_ADMIN for the redirect, NET_RAW for copies of datagrams (some runtimes give it to nobody). Everything else is the
-runtime's default.
+/proc/PID/environ of a process of another user, NET_ADMIN for the redirect, NET_RAW for copies of datagrams (some
+runtimes give it to nobody). Everything else is the runtime's default.
 
 Pod: on the target's node by `nodeName`, so no scheduler has a say; sees the target through the host's process
 namespace and enters its network namespace, which takes SYS_ADMIN. It is privileged because capabilities alone do not

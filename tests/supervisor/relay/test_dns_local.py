@@ -12,16 +12,25 @@ from mirrord_trace.supervisor.targets.demo import dns
 from queries import GREETER, GREETER4, query
 
 
+def _on_one_port() -> tuple[socket.socket, socket.socket]:
+    """A port that is free for UDP may be some client's for TCP."""
+    while True:
+        udp = socket.socket(type=socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 0))
+        try:
+            return udp, socket.create_server(udp.getsockname())
+        except OSError:
+            udp.close()
+
+
 class Machine:
     """This machine's resolver files, and a name server of its own on a free port, over UDP and TCP."""
 
     def __init__(self, pod: Any, folder: Path) -> None:
         self.pod = pod
         self.folder = folder
-        self.udp = socket.socket(type=socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", 0))
+        self.udp, self.tcp = _on_one_port()
         self.udp.setblocking(False)
-        self.tcp = socket.create_server(self.udp.getsockname())
         self.tcp.setblocking(False)
         self.names = LocalNames(pod.loop, folder / "hosts", folder / "resolv.conf")
         self.replies: list[bytes] = []

@@ -220,7 +220,7 @@ def test_other_sockets_are_the_kernels() -> None:
     try:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     except PermissionError:
-        pytest.skip("raw sockets need CAP_NET_RAW")
+        pytest.skip("raw sockets take CAP_NET_RAW: this needs root")
     with raw:
         Caller(raw).names(bind, inet("127.0.0.1", 0)).continues(Reason.LOCAL_OBJECT)
 
