@@ -27,7 +27,7 @@ class Decider:
         self.mirror = mirror
         self.default_end = POD if mirror or rules.filter is not None else CLIENT
         self.numbers: Iterator[int] = iter(range(1, 1 << 62))
-        self._filter = rules.filter
+        self._filter = rules.patient
         self._take_probes = rules.take_probes
         self._marker = rules.marker
         self._sampled = sampled

@@ -3,8 +3,8 @@
 A filter answers True, False, or None for "that depends on the body". Expressions are the developer's, written for the
 syntax that mirrord has (Rust's fancy-regex): searched anywhere, without regard to case. What Python spells differently is
 rewritten; what it lacks (`\\p{...}`, and before Python 3.11 atomic groups and possessive quantifiers) is refused. They run
-in the pod on what strangers send: a subject is cut after some KiB, which bounds the time of all but expressions that are
-exponential by themselves, like `(a+)+$`; those are the developer's to avoid.
+in the pod on what strangers send: a subject is cut after some KiB, and a filter that takes too long all the same is given
+up (patience.py).
 """
 
 from __future__ import annotations

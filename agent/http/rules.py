@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Dict, FrozenSet, Optional
 
 from . import filters
 from .jsonpath import JsonPathError, parse_path
+from .patience import Patient
 
 _MOST_DEPTH = 16
 
@@ -53,6 +55,11 @@ class Rules:
     tls: Optional[Tls] = None
     take_probes: bool = False
     marker: bool = False
+
+    @cached_property
+    def patient(self) -> Optional[Patient]:
+        """`filter` with a bound on its time, one for all connections."""
+        return None if self.filter is None else Patient(self.filter)
 
 
 def parse_rules(text: str) -> Rules:

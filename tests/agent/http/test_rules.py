@@ -90,3 +90,9 @@ KEYS = st.sampled_from(
 def test_any_json_is_rules_or_an_error(value):
     with contextlib.suppress(RulesError):
         parse_rules(json.dumps(value))
+
+
+def test_all_connections_share_the_patience_with_a_filter() -> None:
+    rules = parse_rules('{"filter": {"path": "^/x"}}')
+    assert rules.patient is rules.patient is not None
+    assert parse_rules("").patient is None
