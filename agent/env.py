@@ -1,4 +1,4 @@
-"""What the pod is like: environment, hostname, command line, addresses."""
+"""What the pod is like: environment, hostname, command line, addresses, volumes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def pod(target: Target) -> Pod:
         arguments=target.arguments,
         working_directory=target.working_directory,
         addresses=interface_addresses(),
+        volumes=target.volumes,
     )
 
 

@@ -51,7 +51,7 @@ def stat_file(root: Root, request: Stat) -> Attributes:
 
 
 def access(root: Root, request: Access) -> Done:
-    """faccessat2(2), with the agent's rights: what `OpenFile` can read is readable."""
+    """faccessat2(2), with the rights of the calling thread: what `OpenFile` can read is readable."""
     fd = root.open_path(request.path, follow=request.follow)
     try:
         kernel.access(_through(fd), request.mode)

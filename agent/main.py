@@ -39,6 +39,7 @@ def main(sock: socket.socket, listener: Optional[socket.socket], options: Option
     def work() -> int:
         os.close(marks_reader)
         redirect.remove_stale_rules()
+        os.umask(0)  # modes come from the client, whose kernel has applied the program's
         return Service(options, found, listener, name, lambda: _mark(marks_writer)).run(sock)
 
     def detach() -> None:
@@ -63,7 +64,7 @@ def _find_target(options: Options) -> Union[target.Target, target.TargetError]:
     try:
         found = target.open_target(options)
         target.enter_namespaces(found.pid)
-        return found
+        return target.with_credentials(found)
     except target.TargetError as error:
         return error
     except Exception as error:

@@ -23,6 +23,8 @@ from .pump.session import Session
 from .pump.transport import SocketTransport
 from .routes import ask_routes
 from .target import Target, TargetError
+from .tree import identity
+from .tree.tree import Tree
 from .udp import OutgoingUdp
 from .unix import OutgoingUnix
 from .wire.connection import Connection, Role
@@ -84,15 +86,20 @@ class Service:
         self._deadline: Optional[Timer] = None
         self._status = 0
         self._workers = Workers(self._loop)
+        # With the target's rights: permissions are the pod's.
+        self._file_workers = Workers(self._loop, prepare=self._become_target)
         self._outgoing_tcp = OutgoingTcp(self._loop, self._session)
         self._outgoing_udp = OutgoingUdp(self._loop, self._session)
         self._outgoing_ping = OutgoingPing(self._loop, self._session)
         self._incoming: Optional[IncomingTraffic] = None
+        self._tree: Optional[Tree] = None
         self._ending = False
         self._handlers: Dict[Type[Message], Handler] = {}
         if isinstance(target, Target):
             self._incoming = IncomingTraffic(self._loop, self._session, target, name, on_rules, options.holder, options.nodes)
-            self._handlers = {**self._handlers_for(target), **self._incoming_handlers(self._incoming)}
+            self._tree = Tree(self._loop, self._session, target, self._attempt)
+            own = self._handlers_for(target)
+            self._handlers = {**own, **self._incoming_handlers(self._incoming), **self._tree.handlers()}
 
     def run(self, sock: socket.socket) -> int:
         """Serve until the client ends the session, the lease runs out, or SIGTERM. The process's exit status."""
@@ -114,6 +121,8 @@ class Service:
             self._outgoing_tcp.close()
             self._outgoing_udp.close()
             self._outgoing_ping.close()
+            if self._tree is not None:
+                self._tree.close()
         return self._status
 
     # -- transports ---------------------------------------------------------------------------------------------------
@@ -207,6 +216,8 @@ class Service:
             self._end(0)
         elif isinstance(message, GiveUpConnect):
             self._outgoing_tcp.give_up(message)
+        elif self._tree is not None:
+            self._tree.notice(message)
 
     def _request(self, message: Message, reply: Reply) -> None:
         if isinstance(self._target, TargetError):
@@ -226,9 +237,9 @@ class Service:
         outgoing_unix = OutgoingUnix(self._loop, self._session, root, self._workers)
         return {
             GetPod: self._on_thread(lambda request: env.pod(target)),
-            Stat: self._on_thread(lambda request: files.stat_file(root, request)),
-            Access: self._on_thread(lambda request: files.access(root, request)),
-            ReadLink: self._on_thread(lambda request: files.read_link(root, request)),
+            Stat: self._on_thread(lambda request: files.stat_file(root, request), self._file_workers),
+            Access: self._on_thread(lambda request: files.access(root, request), self._file_workers),
+            ReadLink: self._on_thread(lambda request: files.read_link(root, request), self._file_workers),
             OpenFile: lambda request, reply: self._open_file(target, request, reply),
             ConnectTcp: self._outgoing_tcp.connect,
             ConnectUnix: outgoing_unix.connect,
@@ -244,13 +255,18 @@ class Service:
             SubscribeUdp: incoming.subscribe_udp,
         }
 
+    def _become_target(self) -> None:
+        if isinstance(self._target, Target) and self._target.credentials is not None:
+            identity.assume(self._target.credentials)
+
     # What may block runs on a thread; its OSError is the reply.
-    def _on_thread(self, answer: Callable[[Any], Message]) -> Handler:
+    def _on_thread(self, answer: Callable[[Any], Message], workers: Optional[Workers] = None) -> Handler:
         def work(request: Message, reply: Reply) -> Callable[[], None]:
             message = self._attempt(lambda: answer(request))
             return lambda: reply(message)
 
-        return lambda request, reply: self._workers.submit(lambda: work(request, reply))
+        chosen = workers or self._workers
+        return lambda request, reply: chosen.submit(lambda: work(request, reply))
 
     def _open_file(self, target: Target, request: OpenFile, reply: Reply) -> None:
         def work() -> Callable[[], None]:
@@ -263,7 +279,7 @@ class Service:
             message = self._attempt(attempt)
             return lambda: self._opened(request, message, result[0].fd if result else None, reply)
 
-        self._workers.submit(work)
+        self._file_workers.submit(work)
 
     # The client opened the stream in any case, so a stream without content has to be closed here.
     def _opened(self, request: OpenFile, message: Message, fd: Optional[int], reply: Reply) -> None:

@@ -11,6 +11,7 @@ The user namespace is entered first: only there may an ordinary user enter the n
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 from . import kernel
 from .options import Options
 from .root import Root
+from .tree.identity import Credentials, read_credentials
+from .volumes import volumes
 
 _NAMESPACES = (("user", kernel.CLONE_NEWUSER), ("net", kernel.CLONE_NEWNET), ("uts", kernel.CLONE_NEWUTS))
 _PAUSE_NAMES = frozenset((b"pause", b"catatonit"))
@@ -42,6 +45,8 @@ class Target:
     environ: Tuple[bytes, ...]
     arguments: Tuple[bytes, ...]
     working_directory: bytes
+    volumes: Tuple[bytes, ...] = ()
+    credentials: Optional[Credentials] = None
 
 
 class _Candidate(NamedTuple):
@@ -56,12 +61,14 @@ def open_target(options: Options) -> Target:
     pid = find_pid(options)
     try:
         root_fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = Root(root_fd)
         return Target(
             pid=pid,
-            root=Root(root_fd),
+            root=root,
             environ=tuple(entry for entry in _strings(_read(f"/proc/{pid}/environ")) if entry.find(b"=") > 0),
             arguments=_strings(_read(f"/proc/{pid}/cmdline")),
             working_directory=_working_directory(pid),
+            volumes=volumes(pid, root),
         )
     except OSError as error:
         raise _unreadable(pid, error) from error
@@ -109,6 +116,17 @@ def enter_namespaces(pid: int) -> None:
             ) from error
         finally:
             os.close(fd)
+
+
+def with_credentials(found: Target) -> Target:
+    """The same target with its credentials, in the numbers of the user namespace that has been entered by now.
+
+    TargetError if the process has ended.
+    """
+    try:
+        return dataclasses.replace(found, credentials=read_credentials(found.pid))
+    except OSError as error:
+        raise _unreadable(found.pid, error) from error
 
 
 def _members(container_id: str) -> Iterator[_Candidate]:

@@ -16,11 +16,12 @@ Outcome = Callable[[], None]
 
 
 class Workers:
-    """A fixed number of threads, each started when it is first needed."""
+    """A fixed number of threads, each started when it is first needed, and calling `prepare` first; that must not raise."""
 
-    def __init__(self, loop: Loop, threads: int = 4) -> None:
+    def __init__(self, loop: Loop, threads: int = 4, prepare: Callable[[], None] = lambda: None) -> None:
         self._loop = loop
         self._limit = threads
+        self._prepare = prepare
         self._threads = 0
         # Threads that wait, minus work that waits.
         self._idle = 0
@@ -40,6 +41,7 @@ class Workers:
             threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
+        self._prepare()
         while True:
             outcome = self._work.get()()
             with self._lock:

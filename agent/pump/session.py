@@ -87,7 +87,7 @@ class Session:
         self._on_notice = on_notice
         self._on_lost = on_lost
         self._asked: Dict[int, _Request] = {}
-        self._unsent: Deque[Tuple[_Request, Message]] = deque()
+        self._unsent: Deque[Tuple[Optional[_Request], Message]] = deque()
         self._ends: Dict[int, End] = {}
         self._early: Dict[int, List[Early]] = {}
         self._closing: Optional[_Closing] = None
@@ -213,8 +213,12 @@ class Session:
 
     def _send_unsent(self) -> None:
         # The protocol bounds how many may be under way; the rest waits here, within its callers' deadlines.
-        while self._unsent and self.connection.open_requests < MAX_REQUESTS:
+        while self._unsent and (self._unsent[0][0] is None or self.connection.open_requests < MAX_REQUESTS):
             request, message = self._unsent.popleft()
+            if request is None:
+                self.connection.send(message)
+                self.flush_soon()
+                continue
             if request.on_reply is None:
                 continue
             ident = self.connection.new_request_id()
@@ -232,10 +236,10 @@ class Session:
         self.flush_soon()
 
     def notify(self, message: Message) -> None:
-        """Send a notice; nothing after the session closed."""
+        """Send a notice, behind the requests made before it; nothing after the session closed."""
         if not self.closed:
-            self.connection.send(message)
-            self.flush_soon()
+            self._unsent.append((None, message))
+            self._send_unsent()
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
@@ -368,7 +372,7 @@ class Session:
         self._early.clear()
         for end in list(self._ends.values()):
             end.on_reset(ECONNRESET)
-        requests = list(self._asked.values()) + [request for request, _ in self._unsent]
+        requests = list(self._asked.values()) + [request for request, _ in self._unsent if request is not None]
         self._asked.clear()
         self._unsent.clear()
         for request in requests:

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Type, Union
 
 import msgpack
 
+from . import file_messages  # noqa: F401 (registers its messages)
 from .errors import LocalProtocolError, RemoteProtocolError
 from .frames import MAX_ERRNO, MAX_MESSAGE_BYTES
 from .messages import MESSAGES, Address, FileStat, Message

@@ -64,13 +64,17 @@ class GetPod(Message):
 @message(11)
 @dataclass(frozen=True)
 class Pod(Message):
-    """The target container: environ(7) entries, hostname, command line, cwd, and the pod's own IP addresses (packed)."""
+    """The target container: environ(7) entries, hostname, command line, cwd, and the pod's own IP addresses (packed).
+
+    `volumes`: paths at which volumes are mounted.
+    """
 
     environ: Tuple[bytes, ...]
     hostname: bytes
     arguments: Tuple[bytes, ...]
     working_directory: bytes
     addresses: Tuple[bytes, ...]
+    volumes: Tuple[bytes, ...] = ()
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

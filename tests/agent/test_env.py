@@ -10,7 +10,7 @@ from mirrord_trace.agent.target import Target, enter_namespaces, open_target
 
 
 def target(pid, environ=()):
-    return Target(pid, Root(os.open("/", os.O_PATH)), environ, (b"program", b""), b"/work")
+    return Target(pid, Root(os.open("/", os.O_PATH)), environ, (b"program", b""), b"/work", (b"/data",))
 
 
 def test_the_pod_is_described_from_inside(pod):
@@ -38,6 +38,7 @@ def test_what_the_target_had_is_passed_on():
     found.root.close()
     assert told.environ == (b"A=1", b"B=x=y")
     assert (told.arguments, told.working_directory) == ((b"program", b""), b"/work")
+    assert told.volumes == (b"/data",)
     assert told.hostname == os.fsencode(socket.gethostname())
 
 

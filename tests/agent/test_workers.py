@@ -58,3 +58,17 @@ def test_one_thread_keeps_the_order(loop):
         workers.submit(lambda number=number: lambda: (done.append(number), loop.stop() if number == 49 else None))
     loop.run()
     assert done == list(range(50))
+
+
+def test_each_thread_is_prepared_before_its_first_work(loop):
+    ready, seen = threading.local(), []
+    workers = Workers(loop, threads=2, prepare=lambda: setattr(ready, "yes", True))
+
+    def work():
+        seen.append(ready.yes)
+        return lambda: len(seen) == 5 and loop.stop()
+
+    for _ in range(5):
+        workers.submit(work)
+    loop.run()
+    assert seen == [True] * 5

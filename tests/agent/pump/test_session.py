@@ -69,6 +69,19 @@ def test_more_requests_than_may_be_under_way_wait_their_turn(world: Any, monkeyp
     assert replies[1:] == [Bye(f"{number:02x}") for number in range(10)]
 
 
+def test_a_notice_does_not_overtake_requests_that_wait_their_turn(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "MAX_REQUESTS", 2)
+    monkeypatch.setattr(frames, "MAX_REQUESTS", 2)
+    order: List[object] = []
+    world.agent.on_request = lambda message, reply: (order.append(message.path), reply(Done()))
+    world.agent.session._on_notice = order.append
+    for number in range(5):
+        world.client.session.request(ReadLink(bytes([number])), lambda reply: None)
+    world.client.session.notify(Bye("last"))
+    world.until(lambda: len(order) == 6)
+    assert order == [b"\0", b"\1", b"\2", b"\3", b"\4", Bye("last")]
+
+
 def test_a_reply_that_is_too_large_fails_instead(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "MAX_MESSAGE_BYTES", 1000)
     world.agent.on_request = lambda message, reply: reply(Bye("x" * 1000))

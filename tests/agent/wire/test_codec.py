@@ -178,7 +178,7 @@ def test_field_type_that_the_codec_does_not_know() -> None:
 
 
 SAMPLES: Dict[str, Message] = {
-    "pod": Pod((b"A=1", b"B=\xff"), b"host", (b"/bin/x",), b"/", (bytes(4), bytes(16))),
+    "pod": Pod((b"A=1", b"B=\xff"), b"host", (b"/bin/x",), b"/", (bytes(4), bytes(16)), (b"/data",)),
     "stat": Attributes(STAT),
     "directory": OpenedDirectory(STAT, (b".", b".."), (1, 2**63), (4, 4)),
     "connect": ConnectTcp(7, ADDRESS),
