@@ -2,6 +2,8 @@
 
 mirrord's order: the pod's variables, less what is excluded; then the env file; then `mapping` gives new values to
 variables by name; then `override`; the result goes over the program's own environment; last, `unset` removes.
+
+The pod's own program (--from-pod) has the pod's environment and nothing of ours but what describes the terminal.
 """
 
 from __future__ import annotations
@@ -22,12 +24,26 @@ DEFAULT_EXCLUDED = (
     *("RUST_LOG", "MIRRORD_LOG"),
 )
 
+# Whoever is found to have credentials of the developer's own does not ask for those of the pod.
+_AWS = tuple(
+    b"AWS_" + name
+    for name in (
+        *(b"PROFILE", b"DEFAULT_PROFILE", b"CONFIG_FILE", b"SHARED_CREDENTIALS_FILE"),
+        *(b"ACCESS_KEY_ID", b"SECRET_ACCESS_KEY", b"SESSION_TOKEN", b"SECURITY_TOKEN", b"CREDENTIAL_EXPIRATION"),
+        *(b"ROLE_ARN", b"ROLE_SESSION_NAME", b"WEB_IDENTITY_TOKEN_FILE"),
+        *(b"CONTAINER_CREDENTIALS_RELATIVE_URI", b"CONTAINER_CREDENTIALS_FULL_URI"),
+        *(b"CONTAINER_AUTHORIZATION_TOKEN", b"CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+    )
+)
+_TERMINAL = (b"TERM", b"COLORTERM", b"TERM_PROGRAM", b"COLUMNS", b"LINES", b"DISPLAY", b"WAYLAND_DISPLAY")
+
 
 @dataclass(frozen=True)
 class EnvConfig:
     """`feature.env`. Names in `include` (None: all) and `exclude` may hold `*` and `?`; `mapping` is by pattern.
 
     A name in `include` without wildcards also brings back what is excluded by default. `env_file` is its content.
+    `hides_aws`: `feature.magic.aws`. `from_pod`: the program is the pod's own.
     """
 
     include: tuple[str, ...] | None = None
@@ -36,6 +52,8 @@ class EnvConfig:
     mapping: tuple[tuple[Pattern[str], str], ...] = ()
     override: tuple[tuple[str, str], ...] = ()
     unset: tuple[str, ...] = ()
+    hides_aws: bool = True
+    from_pod: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,8 @@ class Environment:
 
 def merge_environment(own: Mapping[bytes, bytes], pod: Iterable[bytes], config: EnvConfig) -> Environment:
     """environ(7): `own` is this process's environment, `pod` the pod's `NAME=value` entries."""
-    filtered = _Filter(config)
+    own = _own(own, config)
+    filtered = _Filter(config, {_decode(name) for name in own} if config.from_pod else set())
     taken: dict[str, str] = {}
     dropped: list[Dropped] = []
     for name, value in _entries(pod):
@@ -84,6 +103,13 @@ def merge_environment(own: Mapping[bytes, bytes], pod: Iterable[bytes], config: 
     return Environment(variables, kept, tuple(sorted(dropped, key=lambda drop: drop.name)))
 
 
+# What the program has of this machine's environment.
+def _own(own: Mapping[bytes, bytes], config: EnvConfig) -> dict[bytes, bytes]:
+    if config.from_pod:
+        return {name: own[name] for name in _TERMINAL if name in own}
+    return {name: value for name, value in own.items() if not (config.hides_aws and name in _AWS)}
+
+
 def name_pattern(glob: str) -> Pattern[str]:
     """A variable name with `*` and `?` as a pattern for the whole name."""
     parts = {"*": ".*", "?": "."}
@@ -94,16 +120,20 @@ _DEFAULT_EXCLUDED = [name_pattern(glob) for glob in DEFAULT_EXCLUDED]
 
 
 class _Filter:
-    def __init__(self, config: EnvConfig) -> None:
+    def __init__(self, config: EnvConfig, kept: set[str]) -> None:
         include = config.include
+        self._kept = kept
+        self._default = [] if config.from_pod else _DEFAULT_EXCLUDED
         self._include = None if include is None else [name_pattern(glob) for glob in include]
         self._literal = {name for name in include or () if "*" not in name and "?" not in name}
         self._exclude = [name_pattern(glob) for glob in config.exclude]
 
     # Why the program must not get this variable of the pod; empty if it gets it.
     def objection(self, name: str) -> str:
-        if name not in self._literal and any(pattern.match(name) for pattern in _DEFAULT_EXCLUDED):
+        if name not in self._literal and any(pattern.match(name) for pattern in self._default):
             return "excluded by default"
+        if name in self._kept:
+            return "the terminal is this machine's"
         if any(pattern.match(name) for pattern in self._exclude):
             return "feature.env.exclude"
         if self._include is not None and not any(pattern.match(name) for pattern in self._include):

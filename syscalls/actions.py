@@ -32,13 +32,18 @@ class Reason(enum.Enum):
     BAD_ARGUMENT = "the kernel judges the argument"
     FS_MODE_LOCAL = "feature.fs.mode is local"
     FS_MODE = "feature.fs.mode"
-    WRITE_ACCESS = "opened for writing in a read-only mode"
+    WRITE_ACCESS = 'feature.fs.mode is "read"'
     PATTERN_NOT_FOUND = "feature.fs.not_found"
     PATTERN_READ_WRITE = "feature.fs.read_write"
     PATTERN_READ_ONLY = "feature.fs.read_only"
     PATTERN_LOCAL = "feature.fs.local"
     DEFAULT_NOT_FOUND = "hidden by default"
     DEFAULT_REMOTE = "remote by default"
+    DEFAULT_READ_ONLY = "remote by default, but for reading only"
+    VOLUME = "volumes of the pod are for reading (feature.magic.auto_mount)"
+    AWS = "hidden by feature.magic.aws"
+    FROM_POD = "--from-pod"
+    FROM_POD_LOCAL = "local even with --from-pod"
     DEFAULT_LOCAL = "local by default"
     REMOTE_OBJECT = "the file descriptor is the pod's"
     LOCAL_OBJECT = "the file descriptor is local"
@@ -128,6 +133,7 @@ class Run:
 
     2 stops. Replaced registers hold their old values again before the tracee sees the result. If a signal makes the
     kernel restart the call, the handler is closed and a new one begins when the call is made again.
+    After a `Run` with replaced arguments that has failed, another one makes the call once more (2 more stops).
     """
 
     args: Mapping[int, int | Scratch] = field(default_factory=dict)

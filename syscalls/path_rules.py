@@ -1,7 +1,11 @@
 """Where the files of one path are: mirrord's rules, so that a mirrord.json means the same here.
 
 Order (the first that applies decides): mapping rewrites the path; then the user's lists not_found, read_write,
-read_only, local; then the defaults hidden, remote, local; then the mode. In mode `local` nothing else is looked at.
+read_only, local; then the pod's volumes, as if they were at the end of read_only; then the defaults hidden, remote, local;
+then the mode. In mode `local` nothing else is looked at.
+
+For writing, the pod has what read_write names and, in mode `write`, what the mode decides. Everything else that is the
+pod's is so for reading only: writes to it stay on this machine.
 
 All patterns are searched (not anchored) and ignore case, as in mirrord. Paths have no encoding but patterns are text,
 so matching is done on the path decoded as UTF-8 with the undecodable bytes kept as lone surrogates.
@@ -22,7 +26,10 @@ from .actions import Decision, Reason, Route
 
 
 class FsMode(enum.Enum):
-    """`feature.fs.mode`: what happens to a path that no list names. READ: reads from the pod, writes stay local."""
+    """`feature.fs.mode`: what happens to a path that no list names. READ: reads from the pod, writes stay local.
+
+    WRITE: both are the pod's. LOCAL_WITH_OVERRIDES: neither is.
+    """
 
     LOCAL = "local"
     LOCAL_WITH_OVERRIDES = "localwithoverrides"
@@ -32,7 +39,11 @@ class FsMode(enum.Enum):
 
 @dataclass(frozen=True)
 class FileConfig:
-    """What the file decisions depend on. Patterns are text; places of this machine are bytes, empty if unknown."""
+    """What the file decisions depend on. Patterns are text; places of this machine are bytes, empty if unknown.
+
+    `volumes`: where the pod's volumes are mounted. `hides_aws`: `feature.magic.aws`. `from_pod`: the program is the pod's own,
+    so that only what is this machine's by nature is local.
+    """
 
     mode: FsMode = FsMode.READ
     read_write: tuple[str, ...] = ()
@@ -44,6 +55,9 @@ class FileConfig:
     working_directory: bytes = b""
     temporary_directory: bytes = b"/tmp"
     executable: bytes = b""
+    volumes: tuple[bytes, ...] = ()
+    hides_aws: bool = True
+    from_pod: bool = False
 
 
 class PatternError(ValueError):
@@ -89,9 +103,16 @@ _NAME_SERVICE = re.compile(r"/etc/(?:resolv\.conf|hosts)\Z", re.IGNORECASE)
 _PROC_NET = re.compile(r"/proc/(?:(?:thread-)?self/)?net(?=/|\Z)")
 _SYS_NET = re.compile(r"/sys/(?:class|devices/virtual)/net(?:/|\Z)")
 _HIDDEN_IN_HOME = (".config/gcloud", ".kube", ".azure")
+# With --from-pod: what belongs to this machine, its kernel and its devices.
+_MACHINE = re.compile(r"/(?:proc|sys|dev)(?:/|\Z)")
+_TEMPORARY = re.compile(r"/(?:var/)?tmp(?:/|\Z)")
+
+_CACHE_LIMIT = 65536
 
 _LOCAL = {reason: Decision(Route.LOCAL, reason) for reason in Reason}
 _MISSING = {reason: Decision(Route.MISSING, reason) for reason in Reason}
+# Without a path: `PathRules.decide` adds it.
+_POD = {reason: Decision(Route.REMOTE, reason) for reason in Reason}
 
 
 # mirrord compiles `replacement` with $name, ${name}, $1 and $$; a group that did not take part is empty.
@@ -127,6 +148,7 @@ class PathRules:
     """
 
     def __init__(self, config: FileConfig, *, remote_names: bool = True, remote_interfaces: bool = True) -> None:
+        self._config = config
         self._mode = config.mode
         self._remote_names = remote_names
         self._remote_interfaces = remote_interfaces
@@ -137,7 +159,10 @@ class PathRules:
         self._mapping = [(compile_pattern("feature.fs.mapping", key), value) for key, value in config.mapping]
         home = self._place(config.home)
         self._hidden = _places(*(rf"{home}/{re.escape(name)}(?:/|\Z)" for name in _HIDDEN_IN_HOME if home is not None))
+        self._aws = _places(*([rf"{home}/\.aws(?:/|\Z)"] if home is not None and config.hides_aws else []))
         self._local_places = _places(*self._own_places(config))
+        self._volumes = frozenset(_text(path.rstrip(b"/")) for path in config.volumes)
+        self._writable: dict[bytes, bool] = {}
 
     @staticmethod
     def _list(key: str, patterns: tuple[str, ...]) -> list[Pattern[str]]:
@@ -146,7 +171,7 @@ class PathRules:
     # An absolute path as an escaped pattern without a trailing slash ("" for the root), or None if there is none.
     @staticmethod
     def _place(path: bytes) -> str | None:
-        return re.escape(path.decode("utf-8", "surrogateescape").rstrip("/")) if path.startswith(b"/") else None
+        return re.escape(_text(path).rstrip("/")) if path.startswith(b"/") else None
 
     # The root as working or temporary directory would make everything local, which nobody means.
     def _own_places(self, config: FileConfig) -> list[str]:
@@ -164,7 +189,7 @@ class PathRules:
         """The decision for one path; uncached. `write`: it is to be opened for writing or otherwise changed."""
         if self._mode is FsMode.LOCAL:
             return _LOCAL[Reason.FS_MODE_LOCAL]
-        text = path.decode("utf-8", "surrogateescape")
+        text = _text(path)
         mapped = self._map(text)
         decision = self._decide(mapped, write)
         if decision.route is Route.MISSING or (decision.route is Route.LOCAL and mapped == text):
@@ -172,6 +197,29 @@ class PathRules:
         if decision.route is Route.REMOTE:
             mapped = mapped.replace("/thread-self/", "/self/", 1) if _PROC_NET.match(mapped) else mapped
         return Decision(decision.route, decision.reason, mapped.encode("utf-8", "surrogateescape"))
+
+    def may_write(self, pod_path: bytes) -> bool:
+        """Whether a change of this path of the pod is the pod's: as `decide`, for a path that was mapped already; cached."""
+        known = self._writable.get(pod_path)
+        if known is None:
+            known = self._mode is not FsMode.LOCAL and self._decide(_text(pod_path), True).route is Route.REMOTE
+            if len(self._writable) >= _CACHE_LIMIT:
+                self._writable.clear()
+            self._writable[pod_path] = known
+        return known
+
+    def pattern_of(self, path: bytes, decision: Decision) -> str:
+        """The pattern of the user, as written, that led to `decision`, which is that of `path`; empty if none did."""
+        patterns = {
+            Reason.PATTERN_NOT_FOUND: (self._config.not_found, self._not_found),
+            Reason.PATTERN_READ_WRITE: (self._config.read_write, self._read_write),
+            Reason.PATTERN_READ_ONLY: (self._config.read_only, self._read_only),
+            Reason.PATTERN_LOCAL: (self._config.local, self._local),
+        }.get(decision.reason)
+        if patterns is None:
+            return ""
+        mapped = self._map(_text(path))
+        return next((text for text, pattern in zip(*patterns, strict=True) if pattern.search(mapped)), "")
 
     def _map(self, path: str) -> str:
         for pattern, replacement in self._mapping:
@@ -186,32 +234,52 @@ class PathRules:
         if not path.startswith("/"):
             return _LOCAL[Reason.RELATIVE_PATH]
         if _matches(self._read_write, path):
-            return _LOCAL[Reason.UNSUPPORTED] if write else _REMOTE_READ[Reason.PATTERN_READ_WRITE]
+            return _POD[Reason.PATTERN_READ_WRITE]
         if _matches(self._read_only, path):
-            return _LOCAL[Reason.WRITE_ACCESS] if write else _REMOTE_READ[Reason.PATTERN_READ_ONLY]
+            return _LOCAL[Reason.PATTERN_READ_ONLY] if write else _POD[Reason.PATTERN_READ_ONLY]
         if _matches(self._local, path):
             return _LOCAL[Reason.PATTERN_LOCAL]
-        return self._decide_by_default(path, write)
+        if not self._remote_names and _NAME_SERVICE.match(path):
+            return _LOCAL[Reason.DNS_OFF]
+        if self._remote_interfaces and (_PROC_NET.match(path) or _SYS_NET.match(path)):
+            return _LOCAL[Reason.DEFAULT_READ_ONLY] if write else _POD[Reason.POD_INTERFACES]
+        return self._decide_from_pod(path, write) if self._config.from_pod else self._decide_by_default(path, write)
 
     def _decide_by_default(self, path: str, write: bool) -> Decision:
+        if self._volumes and self._is_on_volume(path):
+            return _LOCAL[Reason.VOLUME] if write else _POD[Reason.VOLUME]
         if self._hidden is not None and self._hidden.match(path):
             return _MISSING[Reason.DEFAULT_NOT_FOUND]
+        if self._aws is not None and self._aws.match(path):
+            return _MISSING[Reason.AWS]
         if _REMOTE.match(path):
-            if not self._remote_names and _NAME_SERVICE.match(path):
-                return _LOCAL[Reason.DNS_OFF]
-            return _LOCAL[Reason.WRITE_ACCESS] if write else _REMOTE_READ[Reason.DEFAULT_REMOTE]
-        if self._remote_interfaces and (_PROC_NET.match(path) or _SYS_NET.match(path)):
-            return _LOCAL[Reason.WRITE_ACCESS] if write else _REMOTE_READ[Reason.POD_INTERFACES]
+            return _LOCAL[Reason.DEFAULT_READ_ONLY] if write else _POD[Reason.DEFAULT_REMOTE]
         if _LOCAL_TREE.match(path) or (self._local_places is not None and self._local_places.match(path)):
             return _LOCAL[Reason.DEFAULT_LOCAL]
         if _LOCAL_NAME.search(path):
             return _LOCAL[Reason.DEFAULT_LOCAL]
         if self._mode is FsMode.LOCAL_WITH_OVERRIDES:
             return _LOCAL[Reason.FS_MODE]
-        if write:
-            return _LOCAL[Reason.UNSUPPORTED if self._mode is FsMode.WRITE else Reason.WRITE_ACCESS]
-        return _REMOTE_READ[Reason.FS_MODE]
+        return self._by_mode(Reason.FS_MODE, write)
+
+    # The pod's own program: nothing is local for being usual on this machine, and nothing of the pod is hidden from it.
+    # Temporary files are read again by who wrote them, so they are where writes go.
+    def _decide_from_pod(self, path: str, write: bool) -> Decision:
+        if _MACHINE.match(path) or (self._mode is not FsMode.WRITE and _TEMPORARY.match(path)):
+            return _LOCAL[Reason.FROM_POD_LOCAL]
+        return self._by_mode(Reason.FROM_POD, write)
+
+    def _by_mode(self, reason: Reason, write: bool) -> Decision:
+        return _LOCAL[Reason.WRITE_ACCESS] if write and self._mode is not FsMode.WRITE else _POD[reason]
+
+    # Volumes have exact names: no pattern, and case counts.
+    def _is_on_volume(self, path: str) -> bool:
+        while path:
+            if path in self._volumes:
+                return True
+            path = path.rpartition("/")[0]
+        return False
 
 
-# Without a path: `PathRules.decide` adds it.
-_REMOTE_READ: dict[Reason, Decision] = {reason: Decision(Route.REMOTE, reason) for reason in Reason}
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")

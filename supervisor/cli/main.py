@@ -1,7 +1,7 @@
 """The command `mirrord-trace`.
 
 Running a program is the tool's main job and has no subcommand of its own (`exec` is accepted for those who come from
-mirrord); `ls` and `doctor` are told from a program's name by being the first word. Behind `--` nothing is interpreted.
+mirrord); the other commands are told from a program's name by being the first word. Behind `--` nothing is interpreted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from ..config.file import DEFAULT_PATH
 from ..config.overlays import Flags
 from ..errors import EXIT_OWN_FAILURE, EXIT_USAGE, UsageError
 
-_COMMANDS = {"ls": "List the targets of a namespace.", "doctor": "Check this machine and the cluster."}
+_COMMANDS = {
+    "ls": "List the targets of a namespace.",
+    "doctor": "Check this machine and the cluster.",
+    "explain": "Say where paths go, and which rule says so.",
+}
 _EPILOG = """\b
 Commands:
 """ + "\n".join(f"  mirrord-trace {name:8} {text}" for name, text in _COMMANDS.items())
@@ -59,6 +63,7 @@ def _version() -> str:
 @click.option("--agent-startup-timeout", "agent_startup_timeout_s", type=float, metavar="SECONDS")
 @click.option("-e/-E", "--ephemeral-container/--agent-pod", default=None, help="How the agent runs; default: as RBAC allows.")
 @click.option("--fs-mode", type=click.Choice(["local", "localwithoverrides", "read", "write"]), help="Default: read.")
+@click.option("--from-pod", is_flag=True, help="Run the pod's own program (or CMD, but the pod's), all files from the pod.")
 @click.option("-s", "--override-env-vars-include", "env_include", metavar="GLOBS", help="Only these variables of the pod.")
 @click.option("-x", "--override-env-vars-exclude", "env_exclude", metavar="GLOBS", help="All but these variables of the pod.")
 @click.option("--env-file", metavar="FILE", help="Further variables, over the pod's.")

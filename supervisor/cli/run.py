@@ -9,8 +9,10 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from ...syscalls.path_rules import FsMode
 from ..config.load import Config, Machine, load
 from ..config.overlays import Flags
 from ..config.target import DemoSpec, PodSpec, ProcessSpec
@@ -27,9 +29,10 @@ def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
     """The exit status for the tool; dies by the program's signal if the program died by one. UsageError as it comes."""
     inherited = Inherited.now()
     occupy_standard_files()
-    if not arguments:
+    if not arguments and not flags.from_pod:
         raise UsageError("no command: give -- CMD ARGS after the options", EXIT_USAGE)
-    config = load(flags, Machine(os.environ, os.getcwdb(), _absolute(arguments[0])))
+    executable = b"" if flags.from_pod else _absolute(arguments[0])
+    config = load(flags, Machine(os.environ, os.getcwdb(), executable))
     target = _target(config)
     for warning in config.warnings:
         sys.stderr.write(f"mirrord-trace: warning: {warning}\n")
@@ -49,10 +52,15 @@ def occupy_standard_files() -> None:
 
 
 def _relay_settings(config: Config) -> RelaySettings:
+    file_system = config.file_system
+    if config.policy.files.mode is FsMode.LOCAL:
+        file_system = replace(file_system, fuse="off")
     return RelaySettings(
         startup_timeout_s=config.agent.startup_timeout_s,
         temporary_directory=os.environ.get("TMPDIR"),
         dns=config.dns,
+        file_system=file_system,
+        policy_in=config.policy_in,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from ...agent.wire.messages import Pod
 from ...syscalls.name_rules import WITHOUT_FILTER, DnsConfig
 from ...syscalls.path_rules import FileConfig, FsMode, PathRules, PatternError, compile_pattern
 from ...syscalls.policy import PolicyConfig
@@ -17,6 +18,7 @@ from . import schema
 from .dns import read_dns
 from .env_file import parse_env_file
 from .file import read_file
+from .file_system import FileSystemConfig, read_file_system
 from .incoming import read_incoming
 from .outgoing import read_outgoing
 from .overlays import Flags, check_exclusive, flag_tree, layered, variable_tree
@@ -28,7 +30,10 @@ from .unix import read_unix_streams
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a run is told. `warnings`: lines for the user about what was asked for but will not happen."""
+    """Everything a run is told. `warnings`: lines for the user about what was asked for but will not happen.
+
+    `auto_mount`: what is on the pod's volumes is read from the pod. They are not known before the pod is.
+    """
 
     target: str | None
     kube: KubeSettings
@@ -40,6 +45,19 @@ class Config:
     stats: bool = False
     warnings: tuple[str, ...] = ()
     dns: DnsConfig = WITHOUT_FILTER
+    file_system: FileSystemConfig = field(default_factory=FileSystemConfig)
+    auto_mount: bool = True
+
+    @property
+    def from_pod(self) -> bool:
+        """Whether the program is the pod's own."""
+        return self.policy.files.from_pod
+
+    def policy_in(self, pod: Pod) -> PolicyConfig:
+        """`policy`, with what only the pod could tell: its volumes."""
+        if not self.auto_mount:
+            return self.policy
+        return replace(self.policy, files=replace(self.policy.files, volumes=pod.volumes))
 
     def parsed_target(self) -> TargetSpec:
         """What `target` names; UsageError if it is missing, not understood or not supported yet."""
@@ -93,7 +111,7 @@ def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: s
         return os.path.join(os.fsdecode(machine.working_directory), _expand_home(path, machine.environ))
 
     policy = PolicyConfig(
-        files=_files(root.feature.fs, machine, warnings),
+        files=_files(root.feature, flags, machine),
         outgoing=read_outgoing(root.feature.network.outgoing),
         unix_streams=read_unix_streams(root.feature.network.outgoing),
         incoming=read_incoming(root.feature.network.incoming, root.agent, warnings, resolve),
@@ -111,9 +129,11 @@ def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: s
             accept_invalid_certificates=default(root.accept_invalid_certificates, False),
         ),
         agent=_agent(root.agent, warnings),
-        env=_env(root.feature.env, machine),
+        env=_env(root.feature, flags, machine),
         policy=policy,
         dns=read_dns(root.feature.network.dns, policy.outgoing, warnings),
+        file_system=read_file_system(root.feature.fs, flags.from_pod, warnings),
+        auto_mount=default(root.feature.magic.auto_mount, True),
         key=key,
         trace=flags.trace,
         stats=flags.stats,
@@ -126,8 +146,12 @@ def _expand_home(path: str, environ: Mapping[str, str]) -> str:
     return home + path[1:] if home and (path == "~" or path.startswith("~/")) else path
 
 
-def _files(fs: schema.Fs, machine: Machine, warnings: list[str]) -> FileConfig:
+def _files(feature: schema.Feature, flags: Flags, machine: Machine) -> FileConfig:
+    fs = feature.fs
     mode = FsMode(fs.mode or "read")
+    if flags.from_pod and mode not in (FsMode.READ, FsMode.WRITE):
+        text = f"--from-pod takes its files from the pod: it needs feature.fs.mode read or write, not {mode.value}"
+        raise UsageError(text, EXIT_USAGE)
     config = FileConfig(
         mode=mode,
         read_write=listed(fs.read_write),
@@ -139,20 +163,18 @@ def _files(fs: schema.Fs, machine: Machine, warnings: list[str]) -> FileConfig:
         working_directory=machine.working_directory,
         temporary_directory=os.fsencode(machine.environ.get("TMPDIR") or "/tmp"),
         executable=machine.executable,
+        hides_aws=default(feature.magic.aws, True),
+        from_pod=flags.from_pod,
     )
     try:
         PathRules(config)
     except PatternError as error:
         raise UsageError(str(error), EXIT_USAGE) from None
-    writes = "files are read from the pod, writes stay local"
-    if mode is FsMode.WRITE:
-        warnings.append(f"feature.fs.mode write is not supported yet: {writes}")
-    if config.read_write and mode is not FsMode.LOCAL:
-        warnings.append(f"feature.fs.read_write is not supported yet for writing: {writes}")
     return config
 
 
-def _env(env: schema.Env, machine: Machine) -> EnvConfig:
+def _env(feature: schema.Feature, flags: Flags, machine: Machine) -> EnvConfig:
+    env = feature.env
     try:
         mapping = tuple(
             (compile_pattern("feature.env.mapping", pattern, ignore_case=False), value)
@@ -170,6 +192,8 @@ def _env(env: schema.Env, machine: Machine) -> EnvConfig:
         mapping=mapping,
         override=tuple((env.override or {}).items()),
         unset=_names(env.unset),
+        hides_aws=default(feature.magic.aws, True),
+        from_pod=flags.from_pod,
     )
 
 

@@ -12,7 +12,7 @@ from .schema import Tree, validate
 
 @dataclass(frozen=True)
 class Flags:
-    """The values of the command line; None (False for `trace`, `stats`): not given."""
+    """The values of the command line; None (False for `from_pod`, `trace`, `stats`): not given."""
 
     target: str | None = None
     namespace: str | None = None
@@ -34,6 +34,7 @@ class Flags:
     skip_processes: str | None = None
     key: str | None = None
     config_file: str | None = None
+    from_pod: bool = False
     trace: bool = False
     stats: bool = False
 

@@ -83,7 +83,7 @@ class Env(_Keys, frozen=True):
 
 
 class Fs(_Keys, frozen=True):
-    """`feature.fs`."""
+    """`feature.fs`; the last four are this tool's own."""
 
     mode: typing.Literal["local", "localwithoverrides", "read", "write"] | None = None
     read_write: Listed | None = None
@@ -91,7 +91,19 @@ class Fs(_Keys, frozen=True):
     local: Listed | None = None
     not_found: Listed | None = None
     mapping: dict[str, str] | None = None
-    readonly_file_buffer: Any = None
+    readonly_file_buffer: int | None = None
+    write_behind: bool | None = None
+    attribute_seconds: float | None = None
+    negative_seconds: float | None = None
+    fuse: typing.Literal["auto", "on", "off"] | None = None
+
+
+class Magic(_Keys, frozen=True):
+    """`feature.magic`."""
+
+    auto_mount: bool | None = None
+    aws: bool | None = None
+    turbo: Any = None
 
 
 Port = typing.Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -189,7 +201,7 @@ class Feature(_Keys, frozen=True):
     hostname: bool | None = None
     copy_target: Any = None
     db_branches: Any = None
-    magic: Any = None
+    magic: Magic = Magic()
     preview: Any = None
     split_queues: Any = None
 
@@ -236,6 +248,7 @@ def lengthen(source: str, raw: object) -> Tree:
     _rewrite(tree, ("agent", "image"), _image)
     _rewrite(tree, ("feature", "env"), _toggled({}, {"exclude": "*"}))
     _rewrite(tree, ("feature", "fs"), _toggled({"mode": "read"}, {"mode": "local"}, "mode"))
+    _rewrite(tree, ("feature", "fs", "fuse"), _switch)
     network_off = {"incoming": False, "outgoing": False, "dns": False, "interfaces": False}
     _rewrite(tree, ("feature", "network"), _toggled({}, network_off))
     _rewrite(tree, ("feature", "network", "incoming"), _toggled({}, {"mode": "off"}, "mode"))
@@ -289,6 +302,11 @@ def _toggled(on: Tree, off: Tree, text_key: str = "") -> Rewriting:
         return {text_key: value} if isinstance(value, str) and text_key else value
 
     return rewriting
+
+
+# What YAML makes of `on` and `off` without quotes.
+def _switch(value: object) -> object:
+    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 # {"pod": "x", "container": "c"} is the same as "pod/x/container/c".

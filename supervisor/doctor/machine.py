@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .file_system import mounting
 from .finding import Finding
 
 _CAP_SYS_PTRACE = 19
@@ -161,6 +162,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     user_namespaces,
     abort_on_overflow,
     ipv6_loopback,
+    mounting,
 )
 """All checks of the machine, in the order of the report."""
 

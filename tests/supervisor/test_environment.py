@@ -100,3 +100,30 @@ def test_any_environ_merges(pod: list[bytes]) -> None:
     merged = merge_environment(OWN, pod, EnvConfig())
     assert all(name and b"=" not in name for name in merged.variables)
     assert not set(merged.from_pod) & {drop.name for drop in merged.dropped}
+
+
+def test_credentials_of_our_own_for_aws_are_left_out() -> None:
+    own = {b"AWS_PROFILE": b"ann", b"AWS_ACCESS_KEY_ID": b"AK", b"AWS_REGION": b"eu", b"MY_AWS_PROFILE": b"x"}
+    config = EnvConfig(override=(("AWS_SESSION_TOKEN", "t"),))
+    merged = merge_environment(own, [b"AWS_ROLE_ARN=pod", b"AWS_ACCESS_KEY_ID=pod"], config)
+    kept = {b"AWS_REGION": b"eu", b"MY_AWS_PROFILE": b"x"}
+    taken = {b"AWS_ROLE_ARN": b"pod", b"AWS_ACCESS_KEY_ID": b"pod"}
+    assert merged.variables == {**kept, **taken, b"AWS_SESSION_TOKEN": b"t"}
+    assert merge_environment(own, [], EnvConfig(hides_aws=False)).variables == own
+
+
+def test_the_pods_own_program_has_the_pods_environment() -> None:
+    own = {**OWN, b"TERM": b"xterm", b"DISPLAY": b":0"}
+    config = EnvConfig(from_pod=True, exclude=("SECRET",), override=(("SET", "1"),), unset=("lang",))
+    pod = [b"PATH=/pod/bin", b"HOME=/root", b"TERM=dumb", b"SECRET=s", b"LANG=C", b"LD_PRELOAD=x.so"]
+    merged = merge_environment(own, pod, config)
+    assert merged.variables == {
+        b"TERM": b"xterm",
+        b"DISPLAY": b":0",
+        b"PATH": b"/pod/bin",
+        b"HOME": b"/root",
+        b"LD_PRELOAD": b"x.so",
+        b"SET": b"1",
+    }
+    assert Dropped(b"TERM", "the terminal is this machine's") in merged.dropped
+    assert merge_environment({}, [b"TERM=dumb"], config).variables == {b"TERM": b"dumb", b"SET": b"1"}

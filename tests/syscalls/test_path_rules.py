@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mirrord_trace.syscalls import path_rules
 from mirrord_trace.syscalls.actions import Decision, Reason, Route
 from mirrord_trace.syscalls.path_rules import FileConfig, FsMode, PathRules, PatternError, compile_pattern
 
@@ -80,7 +81,9 @@ def test_remote_in_mode_read(path: str) -> None:
     assert decide(name, mode=FsMode.LOCAL_WITH_OVERRIDES) == Decision(Route.LOCAL, Reason.FS_MODE)
     assert decide(name, mode=FsMode.LOCAL) == Decision(Route.LOCAL, Reason.FS_MODE_LOCAL)
     assert decide(name, mode=FsMode.WRITE) == Decision(Route.REMOTE, Reason.FS_MODE, name)
-    assert decide(name, write=True, mode=FsMode.WRITE) == Decision(Route.LOCAL, Reason.UNSUPPORTED)
+    assert decide(name, write=True, mode=FsMode.WRITE) == Decision(Route.REMOTE, Reason.FS_MODE, name)
+    assert decide(name, write=True, mode=FsMode.LOCAL_WITH_OVERRIDES) == Decision(Route.LOCAL, Reason.FS_MODE)
+    assert decide(name, write=True, mode=FsMode.LOCAL) == Decision(Route.LOCAL, Reason.FS_MODE_LOCAL)
 
 
 REMOTE_ANYWAY = [b"/etc/resolv.conf", b"/etc/hosts", b"/etc/hostname", b"/etc/ssl/certs", b"/etc/ssl/certs/a/b.pem"]
@@ -90,7 +93,7 @@ REMOTE_ANYWAY = [b"/etc/resolv.conf", b"/etc/hosts", b"/etc/hostname", b"/etc/ss
 @pytest.mark.parametrize("mode", [FsMode.READ, FsMode.WRITE, FsMode.LOCAL_WITH_OVERRIDES])
 def test_remote_by_default(path: bytes, mode: FsMode) -> None:
     assert decide(path, mode=mode) == Decision(Route.REMOTE, Reason.DEFAULT_REMOTE, path)
-    assert decide(path, write=True, mode=mode) == Decision(Route.LOCAL, Reason.WRITE_ACCESS)
+    assert decide(path, write=True, mode=mode) == Decision(Route.LOCAL, Reason.DEFAULT_READ_ONLY)
 
 
 @pytest.mark.parametrize("path", [*REMOTE_ANYWAY, b"/users/ann/.kube/config"])
@@ -133,10 +136,123 @@ def test_lists_come_before_hidden_by_default() -> None:
     assert decide(b"/users/ann/.kube/config", read_only=(r"\.kube",)).route is Route.REMOTE
 
 
-def test_writing_to_listed_paths() -> None:
-    assert decide(b"/etc/x", True, read_only=("x",)) == Decision(Route.LOCAL, Reason.WRITE_ACCESS)
-    assert decide(b"/etc/x", True, read_write=("x",)) == Decision(Route.LOCAL, Reason.UNSUPPORTED)
-    assert decide(b"/data/x", True, not_found=("x",)) == Decision(Route.MISSING, Reason.PATTERN_NOT_FOUND)
+@pytest.mark.parametrize("mode", [FsMode.READ, FsMode.WRITE, FsMode.LOCAL_WITH_OVERRIDES])
+def test_writing_to_listed_paths(mode: FsMode) -> None:
+    def written(path: bytes, **config: Any) -> Decision:
+        return decide(path, True, mode=mode, **config)
+
+    assert written(b"/etc/x", read_only=("x",)) == Decision(Route.LOCAL, Reason.PATTERN_READ_ONLY)
+    assert written(b"/etc/x", read_write=("x",)) == Decision(Route.REMOTE, Reason.PATTERN_READ_WRITE, b"/etc/x")
+    assert written(b"/data/x", not_found=("x",)) == Decision(Route.MISSING, Reason.PATTERN_NOT_FOUND)
+    assert written(b"/data/x", local=("x",)) == Decision(Route.LOCAL, Reason.PATTERN_LOCAL)
+    assert written(b"/data/x", mapping=(("^/data", "/etc"),)) == Decision(Route.LOCAL, Reason.DEFAULT_LOCAL, b"/etc/x")
+    both: dict[str, Any] = {"read_write": ("^/pod/own",), "mapping": (("^/data", "/pod/own"),)}
+    assert written(b"/data/x", **both) == Decision(Route.REMOTE, Reason.PATTERN_READ_WRITE, b"/pod/own/x")
+
+
+def test_in_mode_local_no_list_is_looked_at() -> None:
+    for write in (False, True):
+        decision = decide(b"/data/x", write, mode=FsMode.LOCAL, read_write=(".",), volumes=(b"/data",), from_pod=True)
+        assert decision == Decision(Route.LOCAL, Reason.FS_MODE_LOCAL)
+
+
+VOLUMES = (b"/etc/app", b"/users/ann/.aws", b"/data/\xff.d/", b"/opt/x.py", b"/")
+
+
+@pytest.mark.parametrize("path", [b"/etc/app", b"/etc/app/a/b.sh", b"/users/ann/.aws/config", b"/data/\xff.d", b"/opt/x.py"])
+@pytest.mark.parametrize("mode", [FsMode.READ, FsMode.WRITE, FsMode.LOCAL_WITH_OVERRIDES])
+def test_volumes_are_read_from_the_pod(path: bytes, mode: FsMode) -> None:
+    assert decide(path, mode=mode, volumes=VOLUMES) == Decision(Route.REMOTE, Reason.VOLUME, path)
+    assert decide(path, True, mode=mode, volumes=VOLUMES) == Decision(Route.LOCAL, Reason.VOLUME)
+
+
+@pytest.mark.parametrize("path", [b"/etc/apps", b"/etc", b"/ETC/app", b"/opt/x.pyc", b"/"])
+def test_only_what_is_on_a_volume(path: bytes) -> None:
+    assert decide(path, volumes=VOLUMES).reason is Reason.DEFAULT_LOCAL
+
+
+def test_the_lists_of_the_user_win_over_volumes() -> None:
+    config: dict[str, Any] = {"volumes": (b"/etc/app",)}
+    path = b"/etc/app/x"
+    assert decide(path, not_found=("app",), **config).reason is Reason.PATTERN_NOT_FOUND
+    assert decide(path, local=("app",), **config).reason is Reason.PATTERN_LOCAL
+    assert decide(path, True, read_write=("app",), **config) == Decision(Route.REMOTE, Reason.PATTERN_READ_WRITE, path)
+
+
+def test_the_own_configuration_for_aws_is_hidden() -> None:
+    for path in (b"/users/ann/.aws", b"/users/ann/.aws/sso/cache"):
+        for write in (False, True):
+            assert decide(path, write) == Decision(Route.MISSING, Reason.AWS)
+            assert decide(path, write, hides_aws=False) == Decision(Route.LOCAL, Reason.DEFAULT_LOCAL)
+    assert decide(b"/users/ann/.awsx").reason is Reason.DEFAULT_LOCAL
+    assert decide(b"/users/ann/.aws/config", local=(r"\.aws/",)).reason is Reason.PATTERN_LOCAL
+
+
+PODS = [b"/", b"/usr/bin/python3", b"/etc/passwd", b"/users/ann/.kube/config", b"/work/shop+1/x", b"/app/x.py", b"/etc/hosts"]
+
+
+@pytest.mark.parametrize("path", PODS)
+def test_the_pods_own_program_finds_everything_in_the_pod(path: bytes) -> None:
+    there = Decision(Route.REMOTE, Reason.FROM_POD, path)
+    config: dict[str, Any] = {"from_pod": True, "volumes": (b"/etc",)}
+    assert decide(path, **config) == there
+    assert decide(path, True, **config) == Decision(Route.LOCAL, Reason.WRITE_ACCESS)
+    assert decide(path, True, mode=FsMode.WRITE, **config) == there
+
+
+def test_what_is_this_machines_even_for_the_pods_own_program() -> None:
+    machines = Decision(Route.LOCAL, Reason.FROM_POD_LOCAL)
+    for mode in (FsMode.READ, FsMode.WRITE):
+        for path in (b"/proc", b"/proc/self/maps", b"/sys/kernel", b"/dev/null", b"/dev/shm/x"):
+            assert decide(path, from_pod=True, mode=mode) == decide(path, True, from_pod=True, mode=mode) == machines
+        assert decide(b"/process", from_pod=True, mode=mode).route is Route.REMOTE
+        assert decide(b"/proc/net/tcp", from_pod=True, mode=mode).reason is Reason.POD_INTERFACES
+    for path in (b"/tmp", b"/tmp/x", b"/var/tmp/x"):
+        assert decide(path, from_pod=True) == decide(path, True, from_pod=True) == machines
+        assert decide(path, True, from_pod=True, mode=FsMode.WRITE) == Decision(Route.REMOTE, Reason.FROM_POD, path)
+    assert decide(b"/etc/hosts", from_pod=True, remote_names=False).reason is Reason.DNS_OFF
+    assert decide(b"/etc/x", from_pod=True, local=("x",)).reason is Reason.PATTERN_LOCAL
+
+
+@pytest.mark.parametrize(
+    ("config", "writable", "other"),
+    [
+        ({"mode": FsMode.WRITE}, b"/data/x", b"/etc/x"),
+        ({"mode": FsMode.WRITE, "volumes": (b"/data",)}, b"/srv/x", b"/data/x"),
+        ({"read_write": ("^/data/",)}, b"/data/x", b"/srv/x"),
+        ({"read_write": ("^/data/",), "read_only": (".",)}, b"/data/x", b"/srv/x"),
+        ({"read_write": ("^/data/",), "not_found": ("y$",)}, b"/data/x", b"/data/y"),
+        ({"mode": FsMode.LOCAL_WITH_OVERRIDES, "read_write": ("^/etc/",)}, b"/etc/x", b"/data/x"),
+        ({"mode": FsMode.WRITE, "mapping": (("^/data", "/etc"),)}, b"/data/x", b"/etc/x"),
+        ({"mode": FsMode.WRITE, "from_pod": True}, b"/etc/x", b"/dev/x"),
+    ],
+)
+def test_what_may_be_changed_in_the_pod(config: dict[str, Any], writable: bytes, other: bytes) -> None:
+    rules = PathRules(FileConfig(**{**MACHINE, **config}))
+    for _ in range(2):
+        assert rules.may_write(writable)
+        assert not rules.may_write(other)
+
+
+@pytest.mark.parametrize("mode", [FsMode.LOCAL, FsMode.READ])
+def test_nothing_may_be_changed_in_these_modes(mode: FsMode) -> None:
+    rules = PathRules(FileConfig(mode=mode))
+    assert not rules.may_write(b"/data/x")
+    assert not rules.may_write(b"data")
+
+
+def test_what_may_be_written_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path_rules, "_CACHE_LIMIT", 3)
+    rules = PathRules(FileConfig(mode=FsMode.WRITE))
+    assert all(rules.may_write(b"/data/%d" % number) for number in range(10))
+    assert len(rules._writable) <= 3
+
+
+def test_the_pattern_that_decided() -> None:
+    lists: dict[str, Any] = {"not_found": ("a", "(?<n>b)"), "read_write": ("c",), "read_only": ("d",), "local": ("e",)}
+    rules = PathRules(FileConfig(mapping=(("^/map", "/e"),), **lists))
+    for path, pattern in ((b"/b", "(?<n>b)"), (b"/c", "c"), (b"/d", "d"), (b"/e", "e"), (b"/x", ""), (b"/map", "e")):
+        assert rules.pattern_of(path, rules.decide(path, False)) == pattern
 
 
 def test_patterns_are_searched_and_ignore_case() -> None:
@@ -226,6 +342,15 @@ def test_any_path_has_a_decision(path: bytes, write: bool) -> None:
     assert not (write and decision.route is Route.REMOTE)
 
 
+@given(st.binary().map(lambda rest: b"/" + rest), st.sampled_from(FsMode), st.booleans())
+def test_what_is_written_to_the_pod_is_read_from_it(path: bytes, mode: FsMode, from_pod: bool) -> None:
+    rules = PathRules(FileConfig(mode=mode, read_write=("w",), local=("l",), volumes=(b"/v",), from_pod=from_pod))
+    written, read = rules.decide(path, True), rules.decide(path, False)
+    assert rules.may_write(path) == (written.route is Route.REMOTE)
+    if written.route is Route.REMOTE:
+        assert read == written
+
+
 @pytest.mark.parametrize(
     ("path", "mapped"),
     [
@@ -240,7 +365,7 @@ def test_any_path_has_a_decision(path: bytes, write: bool) -> None:
 )
 def test_the_network_is_the_pods(path: bytes, mapped: bytes) -> None:
     assert decide(path) == Decision(Route.REMOTE, Reason.POD_INTERFACES, mapped)
-    assert decide(path, write=True) == Decision(Route.LOCAL, Reason.WRITE_ACCESS)
+    assert decide(path, write=True) == Decision(Route.LOCAL, Reason.DEFAULT_READ_ONLY)
     assert decide(path, local=("^/(proc|sys)/.*net",)) == Decision(Route.LOCAL, Reason.PATTERN_LOCAL)
     assert decide(path, mode=FsMode.LOCAL) == Decision(Route.LOCAL, Reason.FS_MODE_LOCAL)
     rules = PathRules(FileConfig(), remote_interfaces=False)

@@ -64,19 +64,28 @@ def test_options_become_flags(ran: Ran, tmp_path: Path) -> None:
     assert (flags, file) == (expected, tmp_path / "s")
 
 
+def test_the_pods_own_program_needs_no_command(ran: Ran) -> None:
+    _status("-t", "x", "--from-pod")
+    _status("-t", "x", "--from-pod", "--", "sh", "-c", "true")
+    flags = Flags(target="x", from_pod=True)
+    assert ran == [(flags, (), None), (flags, ("sh", "-c", "true"), None)]
+
+
 def test_an_unknown_option_is_wrong_usage(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
     assert _status("--no-such-option") == 2
     assert "--no-such-option" in capsys.readouterr().err
     assert ran == []
 
 
-@pytest.mark.parametrize("words", [("--help",), ("-h",), ("ls", "--help"), ("doctor", "--help"), ("--version",)])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("-h",), ("ls", "--help"), ("doctor", "--help"), ("explain", "--help"), ("--version",)]
+)
 def test_help_and_version(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert _status(*words) == 0
     assert "mirrord-trace" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["ls", "doctor"])
+@pytest.mark.parametrize("name", ["ls", "doctor", "explain"])
 def test_usage_names_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     _status(name, "--help")
     assert capsys.readouterr().out.startswith(f"Usage: mirrord-trace {name} ")
@@ -87,6 +96,7 @@ def test_help_names_the_other_commands(capsys: pytest.CaptureFixture[str]) -> No
     shown = capsys.readouterr().out
     assert "mirrord-trace ls" in shown
     assert "mirrord-trace doctor" in shown
+    assert "mirrord-trace explain" in shown
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mirrord_trace.agent.wire.messages import Pod
+from mirrord_trace.supervisor.config.file_system import FileSystemConfig
 from mirrord_trace.supervisor.config.load import Config, Machine, load
 from mirrord_trace.supervisor.config.overlays import Flags
 from mirrord_trace.supervisor.config.schema import all_keys
@@ -106,7 +109,14 @@ def test_everything_that_is_supported(loaded: Loader) -> None:
                     "local": "c",
                     "not_found": "d",
                     "mapping": {"^/a": "/b"},
+                    "read_write": ["e"],
+                    "readonly_file_buffer": 0,
+                    "write_behind": False,
+                    "attribute_seconds": 0,
+                    "negative_seconds": 5,
+                    "fuse": "off",
                 },
+                "magic": {"auto_mount": False, "aws": False, "turbo": True},
                 "network": {
                     "ipv6": False,
                     "dns": False,
@@ -129,7 +139,9 @@ def test_everything_that_is_supported(loaded: Loader) -> None:
     assert [(pattern.pattern, value) for pattern, value in config.env.mapping] == [(".+_T", "1")]
     files = config.policy.files
     assert (files.mode, files.read_only, files.local) == (FsMode.LOCAL_WITH_OVERRIDES, ("a", "b"), ("c",))
-    assert (files.not_found, files.mapping) == (("d",), (("^/a", "/b"),))
+    assert (files.not_found, files.mapping, files.read_write) == (("d",), (("^/a", "/b"),), ("e",))
+    assert (files.hides_aws, config.env.hides_aws, config.auto_mount, config.from_pod) == (False, False, False, False)
+    assert config.file_system == FileSystemConfig(False, 0.0, 5.0, False, "off")
     assert config.policy.outgoing == OutgoingConfig(
         udp=False, ignore_localhost=True, only_local=(parse_rule("10.0.0.0/8"), parse_rule(":25"))
     )
@@ -137,6 +149,41 @@ def test_everything_that_is_supported(loaded: Loader) -> None:
         mode=IncomingMode.STEAL, ports=frozenset({80}), ignore_localhost=True, port_mapping=((8080, 80),)
     )
     assert (config.policy.dns, config.policy.hostname, config.policy.ipv6) == (False, False, False)
+
+
+@pytest.mark.parametrize("fs", ["write", {"mode": "write", "read_write": "x"}, {"readonly_file_buffer": 128000}])
+def test_writing_gives_no_warning(loaded: Loader, fs: object) -> None:
+    assert loaded({"feature": {"fs": fs}}).warnings == ()
+
+
+def test_variables_say_which_files_are_the_pods(loaded: Loader) -> None:
+    variables = {
+        "FILE_MODE": "write",
+        "FILE_READ_WRITE_PATTERN": "a;b",
+        "FILE_READ_ONLY_PATTERN": "c",
+        "FILE_LOCAL_PATTERN": "d",
+    }
+    files = loaded({"feature": {"fs": {"read_write": "x", "not_found": "y"}}}, **variables).policy.files
+    assert (files.mode, files.read_write, files.read_only, files.local) == (FsMode.WRITE, ("a", "b"), ("c",), ("d",))
+    assert files.not_found == ("y",)
+
+
+def test_the_pods_volumes_go_into_the_policy(loaded: Loader) -> None:
+    pod = Pod((), b"pod", (), b"/", (), (b"/data",))
+    config = loaded()
+    assert config.policy_in(pod).files == replace(config.policy.files, volumes=(b"/data",))
+    without = loaded({"feature": {"magic": {"auto_mount": False}}})
+    assert without.policy_in(pod) == without.policy
+
+
+def test_the_pods_own_program(loaded: Loader) -> None:
+    config = loaded(None, {"from_pod": True, "fs_mode": "write"})
+    assert (config.from_pod, config.env.from_pod, config.file_system.fuse) == (True, True, "on")
+    assert config.policy.files.from_pod
+    for mode in ("local", "localwithoverrides"):
+        with pytest.raises(UsageError, match=f"--from-pod .* not {mode}$") as refused:
+            loaded(None, {"from_pod": True, "fs_mode": mode})
+        assert refused.value.exit_status == EXIT_USAGE
 
 
 def test_a_flag_and_a_variable_decide_about_incoming_traffic(loaded: Loader) -> None:
@@ -148,8 +195,7 @@ def test_a_flag_and_a_variable_decide_about_incoming_traffic(loaded: Loader) -> 
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ({"feature": {"fs": "write"}}, "feature.fs.mode write is not supported yet"),
-        ({"feature": {"fs": {"read_write": "x"}}}, "feature.fs.read_write is not supported yet for writing"),
+        ({"feature": {"fs": {"readonly_file_buffer": 2_000_000}}}, "feature.fs.readonly_file_buffer is above 1 MiB"),
         ({"agent": {"image": "ghcr.io/metalbear-co/mirrord:latest"}}, "is mirrord's agent: python:3-slim is used"),
         ({"agent": {"labels": {"a": "b"}}}, "agent.labels is not supported yet"),
     ],
@@ -174,6 +220,10 @@ def test_warnings(loaded: Loader, tree: dict[str, Any], said: str) -> None:
         ({"feature": {"network": {"incoming": {"port_mapping": [[1]]}}}}, r"port_mapping\[0\]: Expected `array` of"),
         ({"agent": {"image_pull_secrets": [{"secret": "x"}]}}, "agent.image_pull_secrets: each entry is"),
         ({"agent": {"startup_timeout": 0}}, "agent.startup_timeout: expected seconds above 0"),
+        ({"feature": {"fs": {"attribute_seconds": -1}}}, "feature.fs.attribute_seconds: expected seconds"),
+        ({"feature": {"fs": {"fuse": "maybe"}}}, r"m\.json: feature\.fs\.fuse: "),
+        ({"feature": {"magic": {"aws": "x"}}}, r"m\.json: feature\.magic\.aws: Expected `bool"),
+        ({"feature": {"magic": {"auto_mounts": True}}}, r"did you mean feature\.magic\.auto_mount\?"),
         ({"feature": {"fs": {"mod": "read"}}}, r"m\.json: unknown key feature\.fs\.mod; did you mean feature\.fs\.mode"),
     ],
 )

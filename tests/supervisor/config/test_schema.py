@@ -23,6 +23,8 @@ from mirrord_trace.supervisor.errors import EXIT_USAGE, UsageError
         ({"feature": {"fs": "localwithoverrides"}}, {"feature": {"fs": {"mode": "localwithoverrides"}}}),
         ({"feature": {"fs": True}}, {"feature": {"fs": {"mode": "read"}}}),
         ({"feature": {"fs": False}}, {"feature": {"fs": {"mode": "local"}}}),
+        ({"feature": {"fs": {"fuse": True}}}, {"feature": {"fs": {"fuse": "on"}}}),
+        ({"feature": {"fs": {"fuse": False}}}, {"feature": {"fs": {"fuse": "off"}}}),
         ({"feature": {"network": True}}, {"feature": {"network": {}}}),
         (
             {"feature": {"network": False}},
