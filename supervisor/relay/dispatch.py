@@ -7,26 +7,35 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ...agent.pump.loop import Loop
 from ...agent.pump.session import Session
-from ...agent.wire.messages import AskRoutes, Bye, DatagramFailed, Done, Failed, Incoming, Log, Message, OpenFile
+from ...agent.wire.file_messages import PathEvent
+from ...agent.wire.messages import AskRoutes, Bye, DatagramFailed, Done, Failed, GetPod, Incoming, Log, Message, OpenFile, Pod
 from ...syscalls.name_rules import WITHOUT_FILTER, DnsConfig
+from ...syscalls.path_rules import PathRules
+from ...syscalls.policy import PolicyConfig
 from ...syscalls.requests import (
     AwaitRoutes,
     Counts,
     EndConnect,
+    Foretell,
     GetCounts,
     JoinUnix,
     Listen,
     OpenUnix,
     ProbePing,
+    ReadHead,
     ReceiveUdp,
     RouteSocket,
     StartConnect,
+    StatPath,
     UdpPeer,
+    WatchTree,
 )
 from ..errors import InternalError
+from ..fuse.mounted import Mounted
 from .addresses import AddressTable
 from .connects import Connects, FullListener
 from .dns import Dns
@@ -82,6 +91,10 @@ class Dispatch:
         self._routes = Routes(loop, session)
         self._udp = UdpTraffic(loop, session, table, self.dns, outward.tell)
         self._unix = UnixTraffic(loop, session)
+        self.mounted: Mounted | None = None
+        """The pod's tree, where it is mounted."""
+        self._policy_in: Callable[[Pod], PolicyConfig] = lambda pod: PolicyConfig()
+        self._answers = self._table()
 
     @property
     def routes_port(self) -> int:
@@ -100,12 +113,21 @@ class Dispatch:
 
         read_pod_files(self._session, learn)
 
+    def serve(self, mounted: Mounted, policy_in: Callable[[Pod], PolicyConfig]) -> None:
+        """The pod's tree is mounted. `policy_in` says what policy is, given the pod."""
+        self.mounted = mounted
+        self._answers.update({StatPath: mounted.stat_path, ReadHead: mounted.read_head, WatchTree: mounted.watch_path})
+        self._policy_in = policy_in
+
     def from_tracer(self, packet: Packet) -> None:
         """An ask or a tell of the tracer."""
         if packet.kind == ASK:
             self._open_asks.add(packet.id)
             self._ask(packet.id, packet.message)
             _close(packet.fd)
+        elif isinstance(packet.message, Foretell):
+            if self.mounted is not None and not self._over:
+                self.mounted.foretell(packet.message)
         elif isinstance(packet.message, UdpPeer) and packet.fd >= 0:
             self._udp.add(packet.message, packet.fd)
         elif isinstance(packet.message, RouteSocket):
@@ -127,6 +149,9 @@ class Dispatch:
             self._incoming.accept(message)
         elif isinstance(message, DatagramFailed):
             self._udp.failed(message)
+        elif isinstance(message, PathEvent):
+            if self.mounted is not None:
+                self.mounted.happened(message)
         elif isinstance(message, Log):
             if message.level >= self._log_level:
                 say(f"agent: {message.text}")
@@ -147,6 +172,8 @@ class Dispatch:
         """The session is lost: answer what is open, and from now on every ask, with `Failed(number)`."""
         self._over = True
         self.finish()
+        if self.mounted is not None:
+            self.mounted.server.fail_all(number)
         for id in list(self._open_asks):
             self._reply(id, Failed(number, "the session with the agent is lost"))
 
@@ -159,25 +186,40 @@ class Dispatch:
             reply(Counts(session.round_trips, session.bytes_sent, session.bytes_received))
         elif self._over:
             reply(Failed(errno.ENETDOWN, "the session with the agent is lost"))
-        elif isinstance(message, EndConnect):
-            self._connects.end(message)
-            reply(Done())
-        elif isinstance(message, OpenFile):
-            self._files.open(message, reply)
-        elif isinstance(message, AskRoutes):
-            self._routes.ask(message, reply)
-        elif isinstance(message, AwaitRoutes):
-            self._routes.wait(message, reply)
-        elif isinstance(message, OpenUnix):
-            self._unix.open(message, reply)
-        elif isinstance(message, ProbePing):
-            probe(self._session, message.family, reply)
-        elif isinstance(message, Listen):
-            self._incoming.listen(message, reply)
-        elif isinstance(message, ReceiveUdp):
-            self._udp_incoming.receive(message, reply)
         else:
-            self._session.request(message, reply, REQUEST_DEADLINE_S)
+            answer = self._answers.get(type(message))
+            if answer is not None:
+                answer(message, reply)
+            else:
+                self._session.request(message, reply, REQUEST_DEADLINE_S)
+
+    # Who answers what; anything else is for the agent.
+    def _table(self) -> dict[type[Message], Callable[[Any, Any], None]]:
+        return {
+            EndConnect: self._end_connect,
+            OpenFile: self._files.open,
+            AskRoutes: self._routes.ask,
+            AwaitRoutes: self._routes.wait,
+            OpenUnix: self._unix.open,
+            ProbePing: lambda message, reply: probe(self._session, message.family, reply),
+            Listen: self._incoming.listen,
+            ReceiveUdp: self._udp_incoming.receive,
+            GetPod: lambda message, reply: self._session.request(
+                message, lambda answer: self._describe(answer, reply), REQUEST_DEADLINE_S
+            ),
+        }
+
+    def _end_connect(self, message: EndConnect, reply: Callable[[Message], None]) -> None:
+        self._connects.end(message)
+        reply(Done())
+
+    # What may be written depends on the pod's volumes, and the program starts only once the tracer has this answer.
+    def _describe(self, answer: Message, reply: Callable[[Message], None]) -> None:
+        if self.mounted is not None and isinstance(answer, Pod):
+            policy = self._policy_in(answer)
+            rules = PathRules(policy.files, remote_names=policy.dns, remote_interfaces=policy.interfaces)
+            self.mounted.tree.may_write = rules.may_write
+        reply(answer)
 
     # A reply that comes after the ask was failed is dropped, with its file.
     def _reply(self, id: int, answer: Message, fd: int = -1) -> None:

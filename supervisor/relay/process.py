@@ -21,19 +21,29 @@ import resource
 import select
 import signal
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from ...agent.bootstrap.payload import BootClient, build
 from ...agent.options import Options
 from ...agent.pump.loop import Loop
 from ...agent.pump.transport import Transport
-from ...agent.wire.messages import Message
+from ...agent.wire.messages import Message, Pod
 from ...syscalls.name_rules import WITHOUT_FILTER, DnsConfig
-from ...syscalls.requests import Lost, NotStarted, Ready
+from ...syscalls.policy import PolicyConfig
+from ...syscalls.requests import Lost, NotMounted, NotStarted, Ready
+from ...syscalls.requests import Mounted as MountedMessage
 from ..channel.base import Channel
+from ..config.file_system import FileSystemConfig
 from ..errors import EXIT_OWN_FAILURE, UsageError
+from ..fuse.availability import fuse_obstacle
+from ..fuse.generation import Generation
+from ..fuse.knowledge import Lifetimes
+from ..fuse.mounted import Mounted
+from ..fuse.mounting import MountError, mount
+from ..fuse.tree import TreeSettings
 from ..targets.base import Target
 from .addresses import AddressTable
 from .connects import open_listeners
@@ -43,6 +53,7 @@ from .report import PATIENCE_S, Progress, say, say_traceback
 from .session import AgentSession
 
 _CLOSE_TIMEOUT_S = 5.0
+_DRAIN_TIMEOUT_S = 60.0
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE)
 
 
@@ -55,15 +66,18 @@ class RelaySettings:
     log_level: int = logging.WARNING
     temporary_directory: str | None = None
     dns: DnsConfig = WITHOUT_FILTER
+    file_system: FileSystemConfig = field(default_factory=FileSystemConfig)
+    policy_in: Callable[[Pod], PolicyConfig] = lambda pod: PolicyConfig()
 
 
 @dataclass(frozen=True)
 class RelayHandle:
-    """The tracer's hold on the relay, its child `pid`: the link, and the address table that both share."""
+    """The tracer's hold on the relay, its child `pid`: the link, and the address table and counter that both share."""
 
     link: RelayLink
     pid: int
     addresses: AddressTable
+    generation: Generation
 
     def finish(self, timeout_s: float = 30.0) -> bool:
         """Tell the relay to end and wait for it, so that nothing is left behind when we exit. False: it took too long.
@@ -93,20 +107,26 @@ def start_relay(target: Target, settings: RelaySettings = RelaySettings()) -> Re
 
     Call it before this process has threads. The child does not return.
     """
-    addresses = AddressTable()
+    shared = _Shared(AddressTable(), Generation())
     ours, theirs = make_link()
     pid = os.fork()
     if pid == 0:
-        _child(theirs, target, settings, addresses)
+        _child(theirs, target, settings, shared)
     theirs.close()
-    return RelayHandle(RelayLink(ours), pid, addresses)
+    return RelayHandle(RelayLink(ours), pid, shared.addresses, shared.generation)
 
 
-def _child(link: socket.socket, target: Target, settings: RelaySettings, addresses: AddressTable) -> NoReturn:
+# Memory that tracer and relay both see.
+class _Shared(NamedTuple):
+    addresses: AddressTable
+    generation: Generation
+
+
+def _child(link: socket.socket, target: Target, settings: RelaySettings, shared: _Shared) -> NoReturn:
     status = EXIT_OWN_FAILURE
     try:
         _detach(link.fileno())
-        status = _Relay(link, target, settings, addresses).run()
+        status = _Relay(link, target, settings, shared).run()
     except BaseException:
         say("internal error of the relay; please report it with the lines below")
         say_traceback()
@@ -159,11 +179,11 @@ def _who_we_are() -> str:
 
 # The relay's life: start, serve, finish.
 class _Relay:
-    def __init__(self, link: socket.socket, target: Target, settings: RelaySettings, addresses: AddressTable) -> None:
+    def __init__(self, link: socket.socket, target: Target, settings: RelaySettings, shared: _Shared) -> None:
         self._socket = link
         self._target = target
         self._settings = settings
-        self._addresses = addresses
+        self._shared = shared
         self._loop = Loop()
         self._link: RelayEnd | None = None
         self._agent: AgentSession | None = None
@@ -210,7 +230,7 @@ class _Relay:
         self._dispatch = Dispatch(
             self._loop,
             self._agent.session,
-            self._addresses,
+            self._shared.addresses,
             self._listeners,
             Outward(self._link.reply, self._link.tell),
             temporary_directory=self._settings.temporary_directory,
@@ -235,9 +255,30 @@ class _Relay:
     def _on_prepared(self) -> None:
         assert self._link is not None
         self._is_up = True
+        self._mount(self._link)
         ports = {family: listener.port for family, listener in self._listeners.items()}
         ipv4, ipv6 = ports.get(socket.AF_INET, 0), ports.get(socket.AF_INET6, 0)
         self._link.tell(Ready(ipv4, ipv6, self._parts().routes_port))
+
+    def _mount(self, link: RelayEnd) -> None:
+        assert self._agent is not None
+        config = self._settings.file_system
+        if config.fuse == "off":
+            return
+        try:
+            mounted = mount()
+        except MountError as error:
+            link.tell(NotMounted(fuse_obstacle() or str(error)))
+            return
+        settings = TreeSettings(
+            Lifetimes(config.attribute_s, config.negative_s),
+            write_behind=config.write_behind,
+            read_ahead=config.read_ahead,
+            hides_sticky=os.geteuid() != 0,
+        )
+        tree = Mounted(self._loop, self._agent.session, mounted, settings, self._shared.generation)
+        self._parts().serve(tree, self._settings.policy_in)
+        link.tell(MountedMessage(tree.device), mounted.root)
 
     def _on_notice(self, message: Message) -> None:
         self._parts().from_agent(message, self._on_bye)
@@ -259,8 +300,23 @@ class _Relay:
     # The tracer is gone: finish.
     def _on_end(self) -> None:
         assert self._agent is not None
-        self._loop.call_later(_CLOSE_TIMEOUT_S, self._loop.stop)
         self._parts().finish()
+        mounted = self._parts().mounted
+        if mounted is None:
+            self._close()
+            return
+        # What the program has written must reach the pod first, however it has ended.
+        timer = self._loop.call_later(_DRAIN_TIMEOUT_S, self._close)
+
+        def drained() -> None:
+            timer.cancel()
+            self._close()
+
+        mounted.finish(drained)
+
+    def _close(self) -> None:
+        assert self._agent is not None
+        self._loop.call_later(_CLOSE_TIMEOUT_S, self._loop.stop)
         self._agent.close("the program has ended", self._loop.stop)
 
     def _not_started(self, reason: str, exit_status: int) -> None:
