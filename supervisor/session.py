@@ -9,34 +9,40 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..agent.wire.messages import Failed, GetPod, Message, Pod
+from ..agent.wire.messages import Attributes, Failed, FileStat, GetPod, Message, Pod, Stat
 from ..syscalls.context import Context
+from ..syscalls.mount import Mount
 from ..syscalls.net import refusals
 from ..syscalls.objects import Objects
 from ..syscalls.policy import Policy
-from ..syscalls.requests import Counts, GetCounts, Lost, NamesLearnt, NotStarted, Ready
+from ..syscalls.requests import Counts, GetCounts, Lost, Mounted, NamesLearnt, NotMounted, NotStarted, Ready
 from ..syscalls.table import checks, handlers
 from .config.load import Config
-from .environment import merge_environment
+from .config.program import Program, find_program, program
 from .errors import EXIT_OWN_FAILURE, UsageError
 from .holder import port_holder
 from .relay.process import RelayHandle
 from .tracer import arch, filters
 from .tracer.asks import Asks
 from .tracer.doorbell import Doorbell
+from .tracer.doors import Doors
 from .tracer.driver import Driver
-from .tracer.launch import Inherited, launch
+from .tracer.launch import Inherited, Start, launch
+from .tracer.look import read_link
 from .tracer.loop import Loop
 from .tracer.own_signals import OwnSignals
 from .tracer.stops import Ended
 from .tracer.sweep import Sweeper
 from .tracer.tracee import duplicate_of
 from .tracer.tree import Tree
+
+_IN_POD_DIRECTORY = frozenset({"getcwd"})
+"""The calls that stop as well once a program's working directory is the pod's."""
 
 _POD_ID = 0xFFFFFFFE
 _COUNTS_ID = 0xFFFFFFFF
@@ -85,9 +91,11 @@ class Session:
         self._notices: set[str] = set()
         self._relay_ended = False
         self._kill_at_s: float | None = None
+        self._mount: Mount | None = None
+        self._doors: Doors | None = None
 
     def run(self, arguments: Sequence[str]) -> Ended:
-        """Wait for the agent, run `arguments`, and clean up.
+        """Wait for the agent, run `arguments` (with --from-pod none may be given), and clean up.
 
         Returns how the first process ended; UsageError if the agent or the program could not be started.
         """
@@ -95,68 +103,116 @@ class Session:
             ready = self._await(Ready, None)
             self._relay.link.ask(GetPod(), _POD_ID)
             pod = self._await(Pod, _POD_DEADLINE_S)
-            return self._supervise(arguments, ready, pod)
+            wanted = program(arguments, pod, self._config, dict(os.environb))
+            path = find_program(wanted, self._look) if wanted.candidates else b""
+            return self._supervise(wanted, path, ready, pod)
         finally:
             self._end_relay()
 
     def _await(self, kind: type[M], deadline_s: float | None) -> M:
+        message = self._reply(kind, deadline_s)
+        if isinstance(message, Failed):
+            raise UsageError(f"the agent cannot describe its pod: {message.text or os.strerror(message.errno)}")
+        return message
+
+    # stat(2) in the pod, before the program runs; None if there is nothing.
+    def _look(self, path: bytes) -> FileStat | None:
+        self._relay.link.ask(Stat(path, follow=True), _POD_ID)
+        message = self._reply(Attributes, _POD_DEADLINE_S)
+        return None if isinstance(message, Failed) else message.stat
+
+    def _reply(self, kind: type[M], deadline_s: float | None) -> M | Failed:
         while self._relay.link.wait(deadline_s):
             for packet in self._relay.link.drain():
                 message = packet.message
-                if isinstance(message, kind):
+                if isinstance(message, (kind, Failed)):
                     return message
                 if isinstance(message, NamesLearnt):
                     self._asks.learn(message)
+                if isinstance(message, Mounted):
+                    self._mount = Mount(b"/proc/%d/fd/%d" % (os.getpid(), packet.fd), message.device, self._generation)
+                    self._mount.is_ordinary = os.geteuid() != 0
+                    self._doors = Doors(self._mount, packet.fd)
+                if isinstance(message, NotMounted):
+                    self._without_mount(message.reason)
                 if isinstance(message, NotStarted):
                     raise UsageError(message.reason, message.exit_status)
                 if isinstance(message, Lost):
                     raise UsageError(message.reason)
-                if isinstance(message, Failed):
-                    raise UsageError(f"the agent cannot describe its pod: {message.text or os.strerror(message.errno)}")
         raise UsageError("the agent does not answer")
+
+    def _generation(self) -> int:
+        return self._relay.generation.now
+
+    def _without_mount(self, reason: str) -> None:
+        if self._config.file_system.fuse == "on":
+            raise UsageError(f"cannot mount the pod's files: {reason}")
+        self._notice("mount", f"files of the pod are copies for reading: {reason}")
 
     # -- the program ------------------------------------------------------------------------------------------------
 
-    def _supervise(self, arguments: Sequence[str], ready: Ready, pod: Pod) -> Ended:
+    # `path`: of the pod, what is to be executed with --from-pod.
+    def _supervise(self, wanted: Program, path: bytes, ready: Ready, pod: Pod) -> Ended:
         OwnSignals.block()
         began_s = time.monotonic()
         native = arch.native()
         context = self._context(ready, pod)
         self._asks.sockets = context.sockets
         self._asks.on_refused = lambda message: refusals.refused(context, message, duplicate_of)
+        driver = self._driver(context)
+        if self._config.trace:
+            _tell_dropped(wanted)
+        _raise_descriptor_limit()
+        doorbell = Doorbell()
+        try:
+            self._relay.link.set_doorbell(doorbell.pid)
+            launched = launch(self._start(wanted, path), self._inherited)
+            _let_go_of_standard_files()
+            tree = Tree(native)
+            root = tree.add_root(launched.pid)
+            if wanted.working_directory:
+                root.process.traps = _IN_POD_DIRECTORY
+            loop = Loop(driver, tree, doorbell, launched, wanted.arguments[0])
+            self._connect(loop, driver, context, Sweeper(tree, context))
+            end = self._loop_with_signals(loop, driver)
+        finally:
+            doorbell.remove()
+            if self._doors is not None:
+                self._doors.close()
+        self._report(loop, time.monotonic() - began_s)
+        # A program that we ended may have ended in good order, but it has not done its work.
+        return end if self._kill_at_s is None else Ended(EXIT_OWN_FAILURE, 0, False)
+
+    def _driver(self, context: Context) -> Driver:
+        native = arch.native()
+        numbers, mounted = native.syscall_numbers, context.mount is not None
         driver = Driver(
             context,
-            handlers(native.syscall_numbers),
+            handlers(numbers, mounted=mounted),
             native,
             self._asks.ask,
             lambda names: filters.later_filter(native, names),
-            checks(native.syscall_numbers),
+            checks(numbers, mounted=mounted),
         )
         if self._config.trace:
             from .tracer.show import Tracer  # and with it python-ptrace, which nothing else needs
 
             driver.observer = Tracer().observe
-        _raise_descriptor_limit()
-        doorbell = Doorbell()
-        try:
-            self._relay.link.set_doorbell(doorbell.pid)
-            code = filters.first_filter(native, unix_streams=bool(self._config.policy.unix_streams))
-            launched = launch(arguments, self._environment(pod), code, self._inherited)
-            _let_go_of_standard_files()
-            tree = Tree(native)
-            tree.add_root(launched.pid)
-            loop = Loop(driver, tree, doorbell, launched, arguments[0])
-            self._connect(loop, driver, context, Sweeper(tree, context))
-            end = self._loop_with_signals(loop, driver)
-        finally:
-            doorbell.remove()
-        self._report(loop, time.monotonic() - began_s)
-        # A program that we ended may have ended in good order, but it has not done its work.
-        return end if self._kill_at_s is None else Ended(EXIT_OWN_FAILURE, 0, False)
+        return driver
+
+    def _start(self, wanted: Program, path: bytes) -> Start:
+        native = arch.native()
+        unix_streams = bool(self._config.policy.unix_streams)
+        code = [filters.first_filter(native, unix_streams=unix_streams, mounted=self._mount is not None)]
+        if not path or self._mount is None:
+            return Start(wanted.arguments, wanted.environment, code)
+        code.append(filters.later_filter(native, _IN_POD_DIRECTORY))
+        self._mount.is_used = True
+        return Start(wanted.arguments, wanted.environment, code, path, self._mount.prefix + wanted.working_directory)
 
     def _context(self, ready: Ready, pod: Pod) -> Context:
         return Context(
-            policy=Policy(self._config.policy),
+            policy=Policy(self._config.policy_in(pod)),
             objects=Objects(),
             pod=pod,
             relay=self._asks,
@@ -167,14 +223,10 @@ class Session:
             notice=self._notice,
             port_holder=port_holder,
             names=self._asks.names,
+            mount=self._mount,
+            doors=self._doors,
+            read_link=read_link,
         )
-
-    def _environment(self, pod: Pod) -> Mapping[bytes, bytes]:
-        merged = merge_environment(dict(os.environb), pod.environ, self._config.env)
-        if self._config.trace:
-            for dropped in merged.dropped:
-                sys.stderr.write(f"mirrord-trace: {os.fsdecode(dropped.name)} of the pod left out: {dropped.why}\n")
-        return merged.variables
 
     def _connect(self, loop: Loop, driver: Driver, context: Context, sweeper: Sweeper) -> None:
         def ring() -> None:
@@ -242,6 +294,11 @@ class Session:
         if key not in self._notices:
             self._notices.add(key)
             sys.stderr.write(f"mirrord-trace: {text}\n")
+
+
+def _tell_dropped(wanted: Program) -> None:
+    for dropped in wanted.dropped:
+        sys.stderr.write(f"mirrord-trace: {os.fsdecode(dropped.name)} of the pod left out: {dropped.why}\n")
 
 
 def _raise_descriptor_limit() -> None:

@@ -8,12 +8,13 @@ from typing import Protocol
 
 from ..agent.wire.messages import Address, Pod
 from .actions import Continue, Decision
+from .mount import Mount
 from .net.learnt import NameTable
 from .net.links import KnownInterfaces
 from .net.sockets import Sockets
 from .objects import Objects
 from .policy import Policy
-from .task import RelayPort
+from .task import RelayPort, Task
 
 Args = tuple[int, int, int, int, int, int]
 """The six argument registers of a call, unsigned 64 bit."""
@@ -27,6 +28,18 @@ class AddressTable(Protocol):
         ...
 
 
+class Doors(Protocol):
+    """Ways into the mounted pod tree for programs that are another user than the supervisor (supervisor/tracer/doors.py)."""
+
+    def prefix(self, task: Task) -> bytes:
+        """What has to be put before a pod path for this task: `Mount.prefix` unless it is known to need a door."""
+        ...
+
+    def other(self, task: Task) -> bytes:
+        """Another prefix for a task that was refused with the one of `prefix`, good from now on; empty if there is none."""
+        ...
+
+
 @dataclass
 class Context:
     """One session: decisions, remote objects, the pod, and the ways to the relay and to the user.
@@ -36,7 +49,9 @@ class Context:
     full listeners on 127.0.0.1 and ::1 (0: that family is not to be had on this machine). `local_reads` and
     `local_writes` remember the absolute paths, as written by the tracee, that policy left to the kernel (bounded; kept
     by syscalls/files/place.py): such a call costs one look-up. `routes_port`: nl_pid of the relay's netlink socket, or 0.
-    `interfaces`: the pod's, as last seen.
+    `interfaces`: the pod's, as last seen. `mount`: the pod's files, if they are mounted; without it they are copied.
+    `plain_paths`: relative paths on which no link of this machine to the pod was found, when they were first used.
+    `read_link`: the target of a symbolic link of this machine, b"" for any other file, None for none.
     """
 
     policy: Policy
@@ -53,7 +68,11 @@ class Context:
     sockets: Sockets = field(default_factory=Sockets)
     local_reads: dict[bytes, Continue] = field(default_factory=dict)
     local_writes: dict[bytes, Continue] = field(default_factory=dict)
+    plain_paths: set[bytes] = field(default_factory=set)
     names: NameTable = field(default_factory=NameTable)
+    mount: Mount | None = None
+    doors: Doors | None = None
+    read_link: Callable[[bytes], bytes | None] = lambda path: b""
 
     def outgoing(self, protocol: str, peer: Address, own_ports: Container[int]) -> Decision:
         """`Policy.outgoing`, with the names that the program has found `peer` by."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..agent.wire.messages import ANYWHERE, Address, Message, message
+from ..agent.wire.messages import ANYWHERE, Address, FileStat, Message, message
 
 
 @message(200)
@@ -231,3 +231,104 @@ class RouteSocket(Message):
 
     netlink_port: int
     known_as: int
+
+
+# -- the mounted pod tree (supervisor/fuse) -------------------------------------------------------------------------
+
+
+@message(260)
+@dataclass(frozen=True)
+class Mounted(Message):
+    """Tell, with one fd, before `Ready`: the pod's tree is mounted. The fd is O_PATH of its root directory.
+
+    `device`: st_dev of all its files. Without this message files are copied (`OpenFile`); `NotMounted` says why.
+    """
+
+    device: int
+
+
+@message(261)
+@dataclass(frozen=True)
+class NotMounted(Message):
+    """Tell, before `Ready`: the pod's tree could not be mounted; `reason` is for the user, with its remedy."""
+
+    reason: str
+
+
+@message(262)
+@dataclass(frozen=True)
+class StatPath(Message):
+    """Ask, mounted tree only: stat(2), or lstat(2) if not `follow`, of a pod path. Reply: `PathStat`.
+
+    `fresh`: nothing that is known already will do (AT_STATX_FORCE_SYNC).
+    """
+
+    path: bytes
+    follow: bool
+    fresh: bool = False
+
+
+@message(263)
+@dataclass(frozen=True)
+class PathStat(Message):
+    """Reply to `StatPath`. `errno` 0: `stat`, with st_dev and st_ino as the mounted tree shows them (`stat.dev` is `device`).
+
+    Good for `valid_ms` unless the shared generation counter (supervisor/fuse/generation.py) is no longer `generation`.
+    """
+
+    errno: int
+    stat: FileStat
+    valid_ms: int
+    generation: int
+
+
+@message(264)
+@dataclass(frozen=True)
+class Foretell(Message):
+    """Tell, mounted tree only: the tracee's kernel is about to look up `path`, so ask the pod for all of it at once.
+
+    `content`: it will be opened for reading; `directory`: it will be listed. Without this every name on the way would cost
+    a round trip.
+    """
+
+    path: bytes
+    follow: bool
+    content: bool
+    directory: bool
+
+
+@message(265)
+@dataclass(frozen=True)
+class ReadHead(Message):
+    """Ask, mounted tree only: what execve(2) looks at of the pod's `path` (links followed). Reply: `Head`, or Failed(errno).
+
+    Failed with what execve(2) would say of the file: ENOENT, ENOTDIR, ELOOP; EACCES if it is no regular file or has no x bit.
+    """
+
+    path: bytes
+
+
+@message(266)
+@dataclass(frozen=True)
+class Head(Message):
+    """Reply to `ReadHead`: the file's first bytes, up to 4 KiB (256 are needed), and its PT_INTERP if it is an ELF file.
+
+    `interpreter`: without the NUL; empty if there is none. `errno`: as a Failed, if not 0.
+    """
+
+    errno: int
+    head: bytes
+    interpreter: bytes
+
+
+@message(267)
+@dataclass(frozen=True)
+class WatchTree(Message):
+    """Ask, mounted tree only: inotify_add_watch(2) of a pod path is about to be run; what happens there in the pod is to be
+    seen.
+
+    Reply: `Done`, or Failed(errno).
+    """
+
+    path: bytes
+    follow: bool

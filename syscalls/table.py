@@ -14,6 +14,10 @@ from . import process
 from .abi import ifreq, netlink
 from .actions import Handling
 from .context import Args, Context
+from .files.mounted.quick import CHECKS as MOUNTED_CHECKS
+from .files.mounted.rows import HANDLERS as MOUNTED_HANDLERS
+from .files.mounted.rows import LATER as MOUNTED_LATER
+from .files.mounted.rows import NOTES as MOUNTED_NOTES
 from .files.quick import CHECKS, Check
 from .files.rows import HANDLERS as FILE_HANDLERS
 from .net import binding, connecting, creating, datagrams, fastopen, interfaces, listening, names, routes
@@ -148,8 +152,18 @@ NETWORK_ROWS: tuple[Row, ...] = (
     ),
 )  # fmt: skip
 
-ROWS: tuple[Row, ...] = (
-    *(Row(name, handler, _FILE_NOTES.get(name, "pod files")) for name, handler in FILE_HANDLERS.items()),
+COPIED_ROWS: tuple[Row, ...] = tuple(
+    Row(name, handler, _FILE_NOTES.get(name, "pod files")) for name, handler in FILE_HANDLERS.items()
+)
+"""File calls where the pod's files are copied when they are opened."""
+
+MOUNTED_ROWS: tuple[Row, ...] = (
+    *(Row(name, handler, MOUNTED_NOTES[name]) for name, handler in MOUNTED_HANDLERS.items()),
+    *(Row(name, handler, MOUNTED_NOTES[name], later=when) for name, (handler, when) in MOUNTED_LATER.items()),
+)
+"""File calls where the pod's tree is mounted."""
+
+OTHER_ROWS: tuple[Row, ...] = (
     *NETWORK_ROWS,
     Row(
         "clone",
@@ -162,12 +176,23 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def handlers(numbers: Mapping[str, int]) -> dict[int, tuple[str, Handler]]:
+"""All but the file calls."""
+
+ROWS: tuple[Row, ...] = (*COPIED_ROWS, *OTHER_ROWS)
+"""The table of sessions in which the pod's files are copied."""
+
+
+def rows(mounted: bool) -> tuple[Row, ...]:
+    """The table of a session. `mounted`: the pod's tree is mounted, so that calls on descriptors need no stop."""
+    return (*MOUNTED_ROWS, *OTHER_ROWS) if mounted else ROWS
+
+
+def handlers(numbers: Mapping[str, int], *, mounted: bool = False) -> dict[int, tuple[str, Handler]]:
     """Dispatch: syscall number -> (name, handler). The netlink sockets of net/routes.py come before the row's own handler."""
-    rows = (row for row in ROWS if row.name in numbers)
-    return {numbers[row.name]: (row.name, routes.before(row.name, row.handler)) for row in rows if row.handler is not None}
+    found = ((row.name, row.handler) for row in rows(mounted) if row.name in numbers and row.handler is not None)
+    return {numbers[name]: (name, routes.before(name, handler)) for name, handler in found}
 
 
-def checks(numbers: Mapping[str, int]) -> dict[int, Check]:
+def checks(numbers: Mapping[str, int], *, mounted: bool = False) -> dict[int, Check]:
     """The short way: syscall number -> check, for calls that need no handler if they are known to be local."""
-    return {numbers[name]: check for name, check in CHECKS.items() if name in numbers}
+    return {numbers[name]: check for name, check in (MOUNTED_CHECKS if mounted else CHECKS).items() if name in numbers}

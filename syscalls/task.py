@@ -46,6 +46,29 @@ class Task(Protocol):
         """The thread's cwd as a local absolute path."""
         ...
 
+    def device(self, fd: int) -> int | None:
+        """st_dev of what is open behind `fd` (AT_FDCWD: of the working directory), or None if nothing is.
+
+        Like `file_key` it never has a file system asked: that of the pod could keep the tracer waiting.
+        """
+        ...
+
+    def path_of(self, fd: int) -> bytes:
+        """readlink(2) of /proc/TID/fd/N, or of /proc/TID/cwd for AT_FDCWD; empty if it cannot be told (ENAMETOOLONG)."""
+        ...
+
+    def credentials(self) -> tuple[int, int]:
+        """The uid and gid by which the kernel judges this thread's access to files."""
+        ...
+
+    def program_of(self, pid: int) -> bytes:
+        """What the supervised process `pid` runs, if that is not what /proc/PID/exe says; else empty."""
+        ...
+
+    def will_execute(self, program: bytes) -> None:
+        """`program_of` of this process if the execve(2) that it is about to make succeeds."""
+        ...
+
 
 class RelayPort(Protocol):
     """Messages to the relay that want no reply and must not wait (the tracer's side of the relay link)."""

@@ -75,6 +75,7 @@ class Driver:
         self._later_filter = later_filter
         self._numbers = arch.syscall_numbers
         self._audit = arch.audit
+        self._exec = arch.syscall_numbers["execve"]
 
     @property
     def observer(self) -> Observer | None:
@@ -120,6 +121,10 @@ class Driver:
         tracee.call = call = ActiveCall(sysno, args, info[2], info[3], found[0], handling)
         self._act(tracee, call, action)
         return True
+
+    def is_exec(self, tid: int) -> bool:
+        """Whether a seccomp stop is an execve(2)."""
+        return call_at_stop(tid)[4] == self._exec
 
     def _goes_on(self, tracee: Tracee, call: ActiveCall, sysno: int, args: Args, ip: int, sp: int) -> bool:
         # The repetition of a rewound call continues where the handler stands; anything else (a signal handler runs)
@@ -238,6 +243,10 @@ class Driver:
         if isinstance(action, Ask):
             call.ask_id = self._ask(action.request)
             self.parked[call.ask_id] = tracee
+            return
+        if isinstance(action, Run) and call.phase is Phase.EXIT and call.words is not None:
+            self.release(tracee, call)
+            self.rewind(tracee, call, lambda: self._act(tracee, call, action))
             return
         if call.phase is not Phase.ENTRY:
             raise InternalError(f"{call.name}: {type(action).__name__} after the call has run")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...syscalls.actions import Scratch
-from ...syscalls.table import ROWS, ArgumentTest, Row
+from ...syscalls.table import ArgumentTest, Row
+from ...syscalls.table import rows as table
 from .arch import Arch
 from .arch.x86_64 import X32_BIT
 from .call import ActiveCall, Engine, Replaced
@@ -18,12 +19,12 @@ from .tracee import Tracee
 _PR_SET_NO_NEW_PRIVS = 38
 
 
-def first_filter(arch: Arch, *, unix_streams: bool = False) -> bytes:
+def first_filter(arch: Arch, *, unix_streams: bool = False, mounted: bool = False) -> bytes:
     """The program that every supervised process starts with: all rows but the `later` ones.
 
-    `unix_streams`: unix sockets of the pod are configured.
+    `unix_streams`: unix sockets of the pod are configured. `mounted`: see `table.rows`.
     """
-    rows = [row for row in ROWS if not row.later]
+    rows = [row for row in table(mounted) if not row.later]
     if unix_streams:
         rows = [replace(row, alternatives=row.alternatives + row.with_unix_streams) for row in rows]
     return _program(arch, rows)
@@ -31,7 +32,7 @@ def first_filter(arch: Arch, *, unix_streams: bool = False) -> bytes:
 
 def later_filter(arch: Arch, names: frozenset[str]) -> bytes:
     """A further program, for the `later` rows among `names`."""
-    return _program(arch, [row for row in ROWS if row.later and row.name in names])
+    return _program(arch, [row for row in table(True) if row.later and row.name in names])
 
 
 def _program(arch: Arch, rows: list[Row]) -> bytes:

@@ -61,6 +61,8 @@ class Launched:
         if len(report) != 2:
             return None
         step, number = report[0].decode(), int(report[1])
+        if step == "chdir":
+            return UsageError(f"cannot start in the pod's working directory: {os.strerror(number)}")
         if step != "exec":
             return UsageError(f"cannot put the seccomp filter on the program: {os.strerror(number)}; see mirrord-trace doctor")
         if number == errno.EACCES and not _exists(program):
@@ -75,17 +77,28 @@ def _exists(program: str) -> bool:
     return any(os.path.lexists(os.path.join(folder, program)) for folder in folders)
 
 
-def launch(arguments: Sequence[str], environment: Mapping[bytes, bytes], code: bytes, inherited: Inherited) -> Launched:
-    """Start `arguments` with `environment` under the seccomp program `code`; returns before execve(2).
+@dataclass(frozen=True)
+class Start:
+    """What is started: `arguments` with `environment` under the seccomp programs `filters`.
 
-    UsageError if the kernel does not let this process trace its own child.
+    `path`: the file to execute, if it is not to be looked for in PATH. `directory`: where to start, if not here.
     """
+
+    arguments: Sequence[str]
+    environment: Mapping[bytes, bytes]
+    filters: Sequence[bytes]
+    path: bytes = b""
+    directory: bytes = b""
+
+
+def launch(start: Start, inherited: Inherited) -> Launched:
+    """Start it; returns before execve(2). UsageError if the kernel does not let this process trace its own child."""
     failure_read, failure_write = os.pipe()
     go_read, go_write = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(go_write)
-        _become(arguments, environment, code, inherited, go_read, failure_write)
+        _become(start, inherited, go_read, failure_write)
     os.close(failure_write)
     os.close(go_read)
     try:
@@ -99,14 +112,7 @@ def launch(arguments: Sequence[str], environment: Mapping[bytes, bytes], code: b
     return Launched(pid, failure_read)
 
 
-def _become(
-    arguments: Sequence[str],
-    environment: Mapping[bytes, bytes],
-    code: bytes,
-    inherited: Inherited,
-    go: int,
-    failure: int,
-) -> NoReturn:
+def _become(start: Start, inherited: Inherited, go: int, failure: int) -> NoReturn:
     step = "start"
     try:
         if os.read(go, 1) != b".":
@@ -117,11 +123,15 @@ def _become(
         # A Ctrl-C that waits since the fork must end this process, not raise in it; ignored by the shell, it stays so.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if start.directory:
+            step = "chdir"
+            os.chdir(start.directory)
         step = "filter"
-        _install(code)
+        for code in start.filters:
+            _install(code)
         step = "exec"
         signal.pthread_sigmask(signal.SIG_SETMASK, inherited.signal_mask)
-        _execute(arguments, environment)
+        _execute(start)
     except OSError as error:
         os.write(failure, f"{step} {error.errno or errno.EIO}".encode())
     except BaseException as error:  # the child of a fork must not return into the caller's stack
@@ -137,11 +147,15 @@ def _install(code: bytes) -> None:
         seccomp.install(code, no_new_privs=True)
 
 
-def _execute(arguments: Sequence[str], environment: Mapping[bytes, bytes]) -> None:
+def _execute(start: Start) -> None:
+    arguments, environment = list(start.arguments), dict(start.environment)
     try:
-        os.execvpe(arguments[0], list(arguments), dict(environment))
+        if start.path:
+            os.execve(start.path, arguments, environment)
+        os.execvpe(arguments[0], arguments, environment)
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
         # execvp(3): a text file without an interpreter line is a shell script.
-        os.execve("/bin/sh", ["/bin/sh", *arguments], dict(environment))
+        script = [os.fsdecode(start.path), *arguments[1:]] if start.path else arguments
+        os.execve("/bin/sh", ["/bin/sh", *script], environment)

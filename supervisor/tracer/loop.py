@@ -27,6 +27,7 @@ from .stops import (
     ExecStop,
     GroupStop,
     NewTaskStop,
+    SeccompStop,
     SignalDeliveryStop,
     Stop,
     SyscallStop,
@@ -136,6 +137,9 @@ class Loop:
             self._started = True
             ptrace.cont(tid)
             self._adopt()
+        elif isinstance(stop, SeccompStop) and self._driver.is_exec(tid):
+            # Of all that our own child does before, the program itself may be the pod's.
+            self._driver.at_seccomp_stop(tracee)
         else:  # TrapStop; a SeccompStop only before the program has been executed
             if tid == self._launched.pid:
                 self._is_stopped = False

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from ...syscalls.actions import Scratch, SyscallError
 from ..errors import InternalError
 from .call import ActiveCall, Engine
-from .space import REGION_BYTES, SLOT_BYTES
+from .space import region_for
 from .tracee import Tracee
 
 _PROT_READ_WRITE = 3
 _MAP_PRIVATE_ANONYMOUS = 0x22
 _MASK = 0xFFFFFFFFFFFFFFFF
+
+LIMIT_BYTES = 4 << 20
+"""More than execve(2) takes for all its strings together; handlers ask for less."""
 
 
 def place(engine: Engine, tracee: Tracee, call: ActiveCall, scratch: Scratch, go_on: Callable[[], None]) -> int | None:
@@ -23,11 +26,11 @@ def place(engine: Engine, tracee: Tracee, call: ActiveCall, scratch: Scratch, go
     the call is made again, or the call has ended.
     """
     content = scratch.content
-    if len(content) > SLOT_BYTES:
-        raise InternalError(f"{len(content)} bytes do not fit a scratch slot")
-    slot = tracee.space.take_slot()
+    if len(content) > LIMIT_BYTES:
+        raise InternalError(f"{len(content)} bytes of scratch")
+    slot = tracee.space.take_slot(len(content))
     if slot is None:
-        _map_region(engine, tracee, call, go_on)
+        _map_region(engine, tracee, call, len(content), go_on)
         return None
     call.slots.append(slot)
     for offset, target in scratch.pointers:
@@ -41,14 +44,14 @@ def place(engine: Engine, tracee: Tracee, call: ActiveCall, scratch: Scratch, go
     return slot
 
 
-def _map_region(engine: Engine, tracee: Tracee, call: ActiveCall, go_on: Callable[[], None]) -> None:
-    args = {0: 0, 1: REGION_BYTES, 2: _PROT_READ_WRITE, 3: _MAP_PRIVATE_ANONYMOUS, 4: -1, 5: 0}
+def _map_region(engine: Engine, tracee: Tracee, call: ActiveCall, size_bytes: int, go_on: Callable[[], None]) -> None:
+    args = {0: 0, 1: region_for(size_bytes), 2: _PROT_READ_WRITE, 3: _MAP_PRIVATE_ANONYMOUS, 4: -1, 5: 0}
 
     def mapped(result: int) -> None:
         if -4096 < result < 0:
             engine.fail(tracee, call, SyscallError(errno.ENOMEM))
             return
-        tracee.space.add_region(result & _MASK)
+        tracee.space.add_region(result & _MASK, size_bytes)
         engine.rewind(tracee, call, go_on)
 
     engine.run(tracee, call, "mmap", args, mapped)

@@ -19,6 +19,9 @@ from ...syscalls.actions import SyscallError
 from ..errors import TraceeGone
 
 SLOT_BYTES = 512
+LARGE_SLOT_BYTES = 8192
+"""Enough for any path behind the prefix of the mounted pod tree."""
+LARGE_SLOTS = 16
 REGION_BYTES = 256 * 1024
 
 SHORT_STRING_BYTES = 256
@@ -37,6 +40,9 @@ class AddressSpace:
     def __init__(self, regions: list[int] | None = None) -> None:
         self.regions: list[int] = list(regions or ())
         self._free: list[int] = [slot for base in self.regions for slot in _slots(base)]
+        self._large: list[int] = [slot for base in self.regions for slot in _large_slots(base)]
+        self._blocks: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
         self.memory = -1
         """Descriptor of /proc/TID/mem, or -1 until it is first used."""
 
@@ -52,18 +58,40 @@ class AddressSpace:
 
     # -- scratch ----------------------------------------------------------------------------------------------------
 
-    def take_slot(self) -> int | None:
-        """Address of a free slot of SLOT_BYTES, or None: a region has to be mapped first."""
-        return self._free.pop() if self._free else None
+    def take_slot(self, size_bytes: int = 0) -> int | None:
+        """Address of a free slot for so many bytes, or None: `region_for(size_bytes)` bytes have to be mapped first.
+
+        Contents are short as a rule: the few large slots are for those that are not. More still has a region of its own,
+        which serves again for as much or less.
+        """
+        if size_bytes <= SLOT_BYTES:
+            return self._free.pop() if self._free else None
+        if size_bytes <= LARGE_SLOT_BYTES:
+            return self._large.pop() if self._large else None
+        fitting = [address for address, size in self._blocks.items() if size >= size_bytes]
+        if not fitting:
+            return None
+        self._sizes[fitting[0]] = self._blocks.pop(fitting[0])
+        return fitting[0]
 
     def give_slot(self, address: int) -> None:
         """Take a slot back."""
-        self._free.append(address)
+        size = self._sizes.pop(address, 0)
+        if size:
+            self._blocks[address] = size
+        elif any(base <= address < base + LARGE_SLOTS * LARGE_SLOT_BYTES for base in self.regions):
+            self._large.append(address)
+        else:
+            self._free.append(address)
 
-    def add_region(self, base: int) -> None:
-        """A region of REGION_BYTES has been mapped at `base`."""
+    def add_region(self, base: int, size_bytes: int = 0) -> None:
+        """`region_for(size_bytes)` bytes have been mapped at `base`."""
+        if size_bytes > LARGE_SLOT_BYTES:
+            self._blocks[base] = region_for(size_bytes)
+            return
         self.regions.append(base)
         self._free.extend(_slots(base))
+        self._large.extend(_large_slots(base))
 
     # -- memory -----------------------------------------------------------------------------------------------------
 
@@ -144,5 +172,14 @@ class AddressSpace:
         return self.memory
 
 
+def region_for(size_bytes: int) -> int:
+    """How much to map for a slot of this size."""
+    return REGION_BYTES if size_bytes <= LARGE_SLOT_BYTES else -(-size_bytes // _PAGE) * _PAGE
+
+
+def _large_slots(base: int) -> list[int]:
+    return list(range(base, base + LARGE_SLOTS * LARGE_SLOT_BYTES, LARGE_SLOT_BYTES))
+
+
 def _slots(base: int) -> list[int]:
-    return list(range(base, base + REGION_BYTES, SLOT_BYTES))
+    return list(range(base + LARGE_SLOTS * LARGE_SLOT_BYTES, base + REGION_BYTES, SLOT_BYTES))

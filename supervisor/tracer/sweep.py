@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ...syscalls.context import Context
+from . import look
 from .tree import Tree
 
 
@@ -35,8 +36,9 @@ class Sweeper:
             try:
                 with os.scandir(f"/proc/{tid}/fd") as entries:
                     for entry in entries:
-                        status = entry.stat()
-                        keys.add((status.st_dev, status.st_ino))
+                        key = look.file_key(os.fsencode(entry.path))
+                        if key is not None:
+                            keys.add(key)
             except OSError:
-                continue  # it has ended, or the descriptor was closed meanwhile: at worst swept one time later
+                continue  # it has ended
         return keys

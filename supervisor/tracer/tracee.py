@@ -8,8 +8,10 @@ import os
 from os import pread
 from typing import TYPE_CHECKING
 
+from ...syscalls.abi.flags import AT_FDCWD
 from ...syscalls.actions import SyscallError
 from ..errors import TraceeGone
+from . import look
 from .space import SHORT_STRING_BYTES, AddressSpace
 
 if TYPE_CHECKING:
@@ -37,9 +39,13 @@ def duplicate_of(tgid: int, fd: int) -> int:
 class Process:
     """What the threads of one thread group share."""
 
-    def __init__(self, tgid: int, space: AddressSpace) -> None:
+    def __init__(self, tgid: int, space: AddressSpace, programs: dict[int, bytes] | None = None) -> None:
         self.tgid = tgid
         self.space = space
+        self.programs = programs if programs is not None else {}
+        """See `Tree.programs`."""
+        self.next_program = b""
+        """What `programs` is to have for this process once its execve(2) has succeeded."""
         self.traps: frozenset[str] = frozenset()
         """Calls that stop by filters added later (see driver, `Trap`)."""
 
@@ -78,12 +84,8 @@ class Tracee:
         self.space.write(self.tid, address, content)
 
     def file_key(self, fd: int) -> tuple[int, int] | None:
-        """See `Task.file_key`: stat(2) through /proc/TID/fd."""
-        try:
-            status = os.stat(f"/proc/{self.tid}/fd/{fd}")
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+        """See `Task.file_key`."""
+        return look.file_key(b"/proc/%d/fd/%d" % (self.tid, fd))
 
     def duplicate(self, fd: int) -> int:
         """See `Task.duplicate`: pidfd_getfd(2).
@@ -114,6 +116,37 @@ class Tracee:
             return os.readlink(f"/proc/{self.tid}/cwd".encode())
         except OSError:
             return b"/"
+
+    def device(self, fd: int) -> int | None:
+        """See `Task.device`."""
+        return look.device(self._link(fd))
+
+    def path_of(self, fd: int) -> bytes:
+        """See `Task.path_of`."""
+        try:
+            return os.readlink(self._link(fd))
+        except OSError:
+            return b""
+
+    def _link(self, fd: int) -> bytes:
+        return b"/proc/%d/cwd" % self.tid if fd == AT_FDCWD else b"/proc/%d/fd/%d" % (self.tid, fd)
+
+    def credentials(self) -> tuple[int, int]:
+        """See `Task.credentials`."""
+        try:
+            with open(f"/proc/{self.tid}/status", "rb") as status:
+                fields = dict(line.split(b":", 1) for line in status if line.startswith((b"Uid:", b"Gid:")))
+        except OSError:
+            raise TraceeGone(self.tid) from None
+        return int(fields[b"Uid"].split()[3]), int(fields[b"Gid"].split()[3])
+
+    def program_of(self, pid: int) -> bytes:
+        """See `Task.program_of`."""
+        return self.process.programs.get(pid, b"")
+
+    def will_execute(self, program: bytes) -> None:
+        """See `Task.will_execute`."""
+        self.process.next_program = program
 
     def has_pending_signal(self) -> bool:
         """Whether a signal that would be acted on waits for this (parked) thread."""

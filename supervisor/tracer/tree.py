@@ -22,12 +22,14 @@ class Tree:
         self.tracees: dict[int, Tracee] = {}
         self.unclaimed: set[int] = set()
         """Tasks that have stopped for the first time before their parent announced them."""
+        self.programs: dict[int, bytes] = {}
+        """tgid -> what the process runs, where that is not what its /proc/PID/exe says (syscalls/files/mounted/execve.py)."""
         self._arch = arch
         self._numbers = arch.syscall_numbers
 
     def add_root(self, tid: int) -> Tracee:
         """The first process."""
-        tracee = self.tracees[tid] = Tracee(tid, Process(tid, AddressSpace()))
+        tracee = self.tracees[tid] = Tracee(tid, Process(tid, AddressSpace(), self.programs))
         return tracee
 
     def announce(self, parent: Tracee, tid: int) -> bool:
@@ -37,8 +39,10 @@ class Tree:
             if flags & _CLONE_THREAD:
                 process = parent.process
             else:
-                process = Process(tid, parent.space if flags & _CLONE_VM else parent.space.fork())
+                space = parent.space if flags & _CLONE_VM else parent.space.fork()
+                process = Process(tid, space, self.programs)
                 process.traps = parent.process.traps
+                self._runs(tid, self.programs.get(parent.tgid, b""))
             self.tracees[tid] = Tracee(tid, process)
         was_waiting = tid in self.unclaimed
         self.unclaimed.discard(tid)
@@ -55,7 +59,7 @@ class Tree:
         for tid in self.unclaimed:
             tgid = _status(tid).get(b"Tgid", tid)
             sibling = self.tracees.get(tgid)
-            process = sibling.process if sibling is not None else Process(tgid, AddressSpace())
+            process = sibling.process if sibling is not None else Process(tgid, AddressSpace(), self.programs)
             self.tracees[tid] = Tracee(tid, process)
             adopted.append(self.tracees[tid])
         self.unclaimed.clear()
@@ -65,13 +69,22 @@ class Tree:
         """At an exec stop: the thread has become `tid`, alone, with new memory. Returns those that it replaces."""
         replaced = [tracee for tracee in self.tracees.values() if tracee.tgid == tid]
         traps: frozenset[str] = frozenset()
+        program = b""
         for tracee in replaced:
-            traps = tracee.process.traps
+            traps, program = tracee.process.traps, tracee.process.next_program
             del self.tracees[tracee.tid]
-        process = Process(tid, AddressSpace())
+        self._runs(tid, program)
+        process = Process(tid, AddressSpace(), self.programs)
         process.traps = traps
         self.tracees[tid] = Tracee(tid, process)
         return replaced
+
+    # Also takes away what an ended process with the same number has left.
+    def _runs(self, tgid: int, program: bytes) -> None:
+        if program:
+            self.programs[tgid] = program
+        else:
+            self.programs.pop(tgid, None)
 
     def _clone_flags(self, parent: Tracee, tid: int) -> int:
         words = self._arch.registers(parent.tid)

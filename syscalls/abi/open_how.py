@@ -43,6 +43,11 @@ def unpack(content: bytes) -> OpenHow:
     return OpenHow(flags, mode, resolve, content[SIZE_BYTES:])
 
 
+def pack(how: OpenHow) -> bytes:
+    """The bytes that `unpack` reads."""
+    return _VERSION0.pack(how.flags, how.mode, how.resolve) + how.extra
+
+
 def check(how: OpenHow, bits: OpenFlags) -> int:
     """build_open_flags() of fs/open.c: 0, or the errno of a struct that openat2(2) does not accept."""
     if any(how.extra):

@@ -53,7 +53,7 @@ LOCAL_OBJECT = Continue(Decision(Route.LOCAL, Reason.LOCAL_OBJECT))
 
 _SPECIAL = (b"/proc/", b"/dev/fd/")
 _DESCRIPTOR = re.compile(rb"/(?:proc/(?:self|thread-self|(\d{1,9}))/(?:task/\d+/)?fd|dev/fd)/(\d{1,9})(/.*)?\Z", re.DOTALL)
-_OWN_NETWORK = re.compile(rb"/proc/(\d{1,9})/(?:task/\d+/)?net((?:/.*)?)\Z", re.DOTALL)
+OWN_NETWORK = re.compile(rb"/proc/(\d{1,9})/(?:task/\d+/)?net((?:/.*)?)\Z", re.DOTALL)
 _BLKSIZE = 4096
 
 M = TypeVar("M", bound=Message)
@@ -66,6 +66,7 @@ class Place(NamedTuple):
     the kernel must be given is not the one that the tracee wrote (see `run_elsewhere`). `directory`: the path ends in
     a slash, `.` or `..`, so that it must be a directory and a symbolic link in its place is followed. `base`: the pod
     path of the dirfd that the path was relative to. `proc_fd`: the number in /proc/self/fd/N or a path below it, or -1.
+    `tail`: mounted tree only, what has to follow a path so that it ends as the tracee's does: nothing, a slash or `/.`.
     """
 
     name: bytes
@@ -74,6 +75,7 @@ class Place(NamedTuple):
     remote: RemoteObject | None = None
     base: bytes = b""
     proc_fd: int = -1
+    tail: bytes = b""
 
 
 def normalise(path: bytes) -> tuple[bytes, bool]:
@@ -145,7 +147,7 @@ def below(context: Context, remote: RemoteObject, path: bytes, write: bool) -> P
     name, directory = normalise(remote.name + b"/" + path)
     if len(name) >= PATH_MAX:
         raise SyscallError(errno.ENAMETOOLONG, object_decision(remote))
-    return Place(name, _decide(context, name, write), directory, base=remote.path)
+    return Place(name, decide(context, name, write), directory, base=remote.path)
 
 
 def asked(request: Message, reply: type[M], decision: Decision) -> Generator[Action, Outcome, M]:
@@ -186,24 +188,30 @@ def _absolute(context: Context, task: Task, path: bytes, write: bool, follow: bo
         special = _special(context, task, name, directory, write, follow)
         if special is not None:
             return special
-    decision = _decide(context, name, write)
-    if decision.route is Route.REMOTE or decision.path or (b"/.." in path and _leaves_pod(context, path)):
+    decision = decide(context, name, write)
+    if decision.route is Route.REMOTE or decision.path or (b"/.." in path and leaves_pod(context, path)):
         return Place(name, decision, directory)
+    return remember(context, path, write, decision)
+
+
+def remember(context: Context, path: bytes, write: bool, decision: Decision) -> Continue:
+    """From now on the kernel gets `path`, as written by the tracee, without any decision."""
     known = context.local_writes if write else context.local_reads
     if len(known) >= _KNOWN_LIMIT:
         known.clear()
     return known.setdefault(path, Continue(decision))
 
 
-# Whether a `..` of the path leaves a directory that only the pod has, so that the kernel cannot walk it as written.
-def _leaves_pod(context: Context, path: bytes) -> bool:
+def leaves_pod(context: Context, path: bytes) -> bool:
+    """Whether a `..` of the path leaves a directory that only the pod has, so that the kernel cannot walk it as written."""
     parts = path.split(b"/")
     ups = [number for number, part in enumerate(parts) if part == b".." and number > 1]
     before = (normalise(b"/".join(parts[:number]))[0] for number in ups)
     return any(context.policy.file(name).route is Route.REMOTE for name in before)
 
 
-def _decide(context: Context, name: bytes, write: bool) -> Decision:
+def decide(context: Context, name: bytes, write: bool) -> Decision:
+    """`Policy.file`, with ENOENT for what it hides."""
     decision = context.policy.file(name, write=write)
     if decision.route is Route.MISSING:
         raise SyscallError(errno.ENOENT, decision)
@@ -213,10 +221,10 @@ def _decide(context: Context, name: bytes, write: bool) -> Decision:
 # Paths whose meaning is not in their text: never remembered as local. None: nothing special after all.
 def _special(context: Context, task: Task, name: bytes, directory: bool, write: bool, follow: bool) -> Continue | Place | None:
     if name == HOSTNAME_FILE:
-        return _hostname(context, write, directory)
-    network = _OWN_NETWORK.match(name)
+        return hostname_place(context, write, directory)
+    network = OWN_NETWORK.match(name)
     if network is not None and int(network[1]) in (task.tgid, task.tid):
-        decision = _decide(context, b"/proc/self/net" + network[2], write)
+        decision = decide(context, b"/proc/self/net" + network[2], write)
         return Place(name, decision, directory) if decision.route is Route.REMOTE else Continue(decision)
     match = _DESCRIPTOR.match(name)
     if match is None:
@@ -226,14 +234,15 @@ def _special(context: Context, task: Task, name: bytes, directory: bool, write: 
     link_itself = not (rest or follow or directory)
     remote = remote_object(context, task, int(number)) if ours and not link_itself else None
     if remote is None:
-        return Continue(_decide(context, name, write))
+        return Continue(decide(context, name, write))
     if rest:
         inside = below(context, remote, rest[1:], write)
         return inside._replace(directory=directory, base=b"", proc_fd=int(number))
     return Place(remote.name, object_decision(remote), directory, remote, proc_fd=int(number))
 
 
-def _hostname(context: Context, write: bool, directory: bool) -> Place | None:
+def hostname_place(context: Context, write: bool, directory: bool) -> Place | None:
+    """The file that holds the hostname, if that is the pod's; None: nothing special."""
     decision = context.policy.hostname()
     if write or decision.route is not Route.REMOTE:
         return None

@@ -18,7 +18,9 @@ Check = Callable[[Context, Task, Args], bool]
 """True: let the kernel run it."""
 
 
-def _opens(path_argument: int, flags_argument: int) -> Check:
+def opens(path_argument: int, flags_argument: int) -> Check:
+    """open(2), openat(2) of a path known for what it is opened for."""
+
     def check(context: Context, task: Task, args: Args) -> bool:
         try:
             path = task.read_string(args[path_argument])
@@ -53,8 +55,8 @@ def descriptor(context: Context, task: Task, args: Args) -> bool:
 
 
 CHECKS: dict[str, Check] = {
-    "open": _opens(0, 1),
-    "openat": _opens(1, 2),
+    "open": opens(0, 1),
+    "openat": opens(1, 2),
     "stat": first_argument,
     "lstat": first_argument,
     "readlink": first_argument,

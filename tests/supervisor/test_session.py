@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).with_name("tracer")))
 
 from mirrord_trace.agent.wire.codec import decode, encode
-from mirrord_trace.agent.wire.messages import Failed, GetPod, Message, Pod
+from mirrord_trace.agent.wire.messages import Attributes, Failed, FileStat, GetPod, Message, Pod, Stat
 from mirrord_trace.supervisor import session as module
 from mirrord_trace.supervisor.config.load import Machine, load
 from mirrord_trace.supervisor.config.overlays import Flags
-from mirrord_trace.supervisor.errors import EXIT_OWN_FAILURE, UsageError
+from mirrord_trace.supervisor.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OWN_FAILURE, UsageError
+from mirrord_trace.supervisor.fuse.generation import Generation
 from mirrord_trace.supervisor.relay.addresses import AddressTable
 from mirrord_trace.supervisor.relay.link import RelayLink, make_link
 from mirrord_trace.supervisor.relay.process import RelayHandle
@@ -79,7 +81,7 @@ def _session(play: Play, options: Options = _NO_OPTIONS, **flags: object) -> Ses
             os._exit(0)
     theirs.close()
     config = load(Flags(target="demo", **flags), Machine({}, b"/"))  # type: ignore[arg-type]
-    return Session(config, options, RelayHandle(RelayLink(ours), pid, AddressTable()), Inherited.now())
+    return Session(config, options, RelayHandle(RelayLink(ours), pid, AddressTable(), Generation()), Inherited.now())
 
 
 def _run(arguments: list[str], play: Play = _usual, options: Options = _NO_OPTIONS, **flags: object) -> tuple[Ended, str]:
@@ -101,6 +103,40 @@ def test_a_program_sees_the_pods_name_and_environment() -> None:
     assert end == Ended(3, 0, False)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, 0)
+
+
+@apart
+def test_what_is_on_the_pods_volumes_is_asked_of_the_pod() -> None:
+    pod = replace(_POD, volumes=(b"/etc/app",))
+    found = FileStat(0, 1, 0o100644, 1, 0, 0, 0, 5, 4096, 8, 0, 0, 0, 0)
+
+    def play(relay: FakeRelay) -> None:
+        relay.send(b"T", 0, _READY)
+        relay.serve({GetPod: pod, GetCounts: Counts(0, 0, 0), Stat: Attributes(found)})
+
+    end, _ = _run(["/bin/sh", "-c", "test -f /etc/app/config"], play)
+    assert end.exit_code == 0
+
+
+@apart
+@pytest.mark.parametrize(
+    ("arguments", "mode", "text", "status"),
+    [
+        ([], 0, "cannot execute serve: there is no such program in the pod (looked in /bin, /usr/bin)", EXIT_NOT_FOUND),
+        (["sh"], 0o100644, "cannot execute sh: the pod's file is not executable", EXIT_NOT_EXECUTABLE),
+    ],
+)
+def test_the_pods_own_program_is_looked_for_in_the_pod(arguments: list[str], mode: int, text: str, status: int) -> None:
+    found = Attributes(FileStat(0, 1, mode, 1, 0, 0, 0, 5, 4096, 8, 0, 0, 0, 0)) if mode else Failed(2, "")
+
+    def play(relay: FakeRelay) -> None:
+        relay.send(b"T", 0, _READY)
+        relay.serve({GetPod: _POD, Stat: found})
+
+    with pytest.raises(UsageError) as caught:
+        _session(play, from_pod=True).run(arguments)
+    assert caught.value.text.startswith(text)
+    assert caught.value.exit_status == status
 
 
 @apart

@@ -40,6 +40,7 @@ from mirrord_trace.syscalls.actions import (
 )
 from mirrord_trace.syscalls.context import Context
 from mirrord_trace.syscalls.incoming_rules import Subscription
+from mirrord_trace.syscalls.mount import Mount
 from mirrord_trace.syscalls.objects import Objects
 from mirrord_trace.syscalls.policy import Policy
 
@@ -79,6 +80,12 @@ class FakeTask:
         self.keys: dict[int, tuple[int, int]] = {}
         self.fds: dict[int, int] = {}
         self.cwd = b"/work"
+        self.devices: dict[int, int] = {}
+        """fd (AT_FDCWD: the working directory) -> st_dev, where that matters."""
+        self.paths: dict[int, bytes] = {}
+        self.user = (1000, 1000)
+        self.programs: dict[int, bytes] = {}
+        self.executes: list[bytes] = []
         self.reads = 0
         """How often its memory or its fds were looked at: what a hot path must keep low."""
         TASKS.append(self)
@@ -137,6 +144,31 @@ class FakeTask:
         """See Task."""
         return self.cwd
 
+    def device(self, fd: int) -> int | None:
+        """See Task."""
+        self.reads += 1
+        return self.devices.get(fd)
+
+    def path_of(self, fd: int) -> bytes:
+        """See Task."""
+        return self.paths.get(fd, b"")
+
+    def credentials(self) -> tuple[int, int]:
+        """See Task."""
+        return self.user
+
+    def program_of(self, pid: int) -> bytes:
+        """See Task."""
+        return self.programs.get(pid, b"")
+
+    def will_execute(self, program: bytes) -> None:
+        """See Task."""
+        self.executes.append(program)
+
+    def enters(self, fd: int, path: bytes) -> None:
+        """`fd` (AT_FDCWD: the working directory) is the mounted tree's `path` from now on."""
+        self.devices[fd], self.paths[fd] = MOUNT_DEVICE, path
+
 
 _OUTGOING = Decision(Route.REMOTE, Reason.OUTGOING)
 _INCOMING = Decision(Route.REMOTE, Reason.INCOMING)
@@ -151,6 +183,8 @@ class FakePolicy:
     missing: Sequence[bytes] = ()
     mapped: Mapping[bytes, bytes] = field(default_factory=dict)
     """Path -> path after feature.fs.mapping, remote or local."""
+    writable: Sequence[bytes] = ()
+    """Of the remote ones, those that are remote for writing as well."""
     pod_hostname: bool = True
     pod_interfaces: bool = True
     wants_names: bool = False
@@ -168,7 +202,7 @@ class FakePolicy:
         if path in self.missing:
             return Decision(Route.MISSING, Reason.DEFAULT_NOT_FOUND)
         if path in self.remote:
-            if write:
+            if write and path not in self.writable:
                 return Decision(Route.LOCAL, Reason.WRITE_ACCESS)
             return Decision(Route.REMOTE, Reason.FS_MODE, self.mapped.get(path, path))
         return Decision(Route.LOCAL, Reason.DEFAULT_LOCAL, self.mapped.get(path, b""))
@@ -267,6 +301,22 @@ def session(policy: Any = None, *, notices: list[str] | None = None, **rules: An
         routes_port=70007,
         notice=lambda key, text: lines.append(text),
     )
+
+
+PREFIX = b"/proc/77/fd/9"
+MOUNT_DEVICE = 0x2A
+
+
+def mounted(*, is_used: bool = False, **rules: Any) -> Context:
+    """`session`, with the pod's tree mounted. Nothing has changed since it was learnt."""
+    context = session(**rules)
+    context.mount = Mount(PREFIX, MOUNT_DEVICE, lambda: 0, is_used)
+    return context
+
+
+def told(context: Context) -> list[Message]:
+    """What the relay has been told so far."""
+    return [message for message, _ in cast(FakeRelay, context.relay).told]
 
 
 # -- scripts --------------------------------------------------------------------------------------------------------

@@ -11,23 +11,32 @@ from mirrord_trace.syscalls.requests import (
     AwaitRoutes,
     Counts,
     EndConnect,
+    Foretell,
     GetCounts,
+    Head,
     JoinUnix,
     Listen,
     Lost,
+    Mounted,
     NamesLearnt,
+    NotMounted,
     NotStarted,
     OpenUnix,
+    PathStat,
     PeerRefused,
     ProbePing,
+    ReadHead,
     Ready,
     ReceiveUdp,
     RouteSocket,
     StartConnect,
+    StatPath,
     UdpPeer,
     UnixOpened,
     Verdict,
+    WatchTree,
 )
+from script import STAT
 
 FOUR = address("10.96.0.20", 80)
 SIX = address("fd00::20", 65535)
@@ -48,10 +57,18 @@ EXAMPLES: list[messages.Message] = [
     GetCounts(),
     Counts(1, 2**40, 0),
     Ready(40000, 0, 2**32 - 1),
+    WatchTree(b"/app/\xff", True),
     Lost("the channel is gone"),
     NotStarted("no such pod", 64),
     RouteSocket(2**32 - 1, 4711),
     AwaitRoutes(4711),
+    Mounted(2**40),
+    NotMounted("no /dev/fuse"),
+    StatPath(b"/app/\xff", True),
+    PathStat(0, STAT, 1000, 2**63 - 1),
+    Foretell(b"/app", False, True, True),
+    ReadHead(b"/app/x"),
+    Head(0, b"#!/bin/sh", b"/lib64/ld.so"),
 ]
 
 

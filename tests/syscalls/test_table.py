@@ -5,26 +5,39 @@ from __future__ import annotations
 import inspect
 import socket
 
+import pytest
 from mirrord_trace.syscalls.files.rows import HANDLERS as FILE_HANDLERS
-from mirrord_trace.syscalls.table import NETWORK_ROWS, ROWS, ArgumentTest, handlers
+from mirrord_trace.syscalls.table import NETWORK_ROWS, ROWS, ArgumentTest, Row, checks, handlers, rows
+
+TIERS = pytest.mark.parametrize("table", [rows(False), rows(True)], ids=["copied", "mounted"])
 
 
-def test_each_call_has_one_row() -> None:
+@TIERS
+def test_each_call_has_one_row(table: tuple[Row, ...]) -> None:
     """And one more, with the same handler, if further stops of it come later."""
-    names = [(row.name, bool(row.later)) for row in ROWS]
+    names = [(row.name, bool(row.later)) for row in table]
     assert len(set(names)) == len(names)
-    assert len({(row.name, row.handler) for row in ROWS}) == len({row.name for row in ROWS})
-    assert set(FILE_HANDLERS) < {row.name for row in ROWS}
+    assert len({(row.name, row.handler) for row in table}) == len({row.name for row in table})
 
 
-def test_a_row_has_either_a_handler_or_an_errno() -> None:
-    for row in ROWS:
+def test_the_tiers_differ_in_the_file_calls() -> None:
+    assert rows(False) == ROWS
+    copied, mounted = ({row.name for row in rows(which)} for which in (False, True))
+    assert copied - mounted == {"fstat", "getdents", "getdents64"}
+    assert set(FILE_HANDLERS) < copied
+    assert {"chdir", "rename", "execve", "getcwd"} <= mounted - copied
+
+
+@TIERS
+def test_a_row_has_either_a_handler_or_an_errno(table: tuple[Row, ...]) -> None:
+    for row in table:
         assert (row.handler is None) != (row.errno is None), row.name
         assert not (row.errno is not None and row.later), row.name
 
 
-def test_notes_say_something() -> None:
-    for row in ROWS:
+@TIERS
+def test_notes_say_something(table: tuple[Row, ...]) -> None:
+    for row in table:
         assert row.note, row.name
         assert "|" not in row.note + row.later
         assert all(test.words for test in row.tests)
@@ -66,10 +79,16 @@ def test_argument_tests_hold_for_what_they_say() -> None:
 
 
 def test_dispatch_leaves_out_what_the_machine_lacks() -> None:
-    numbers = {"openat": 56, "connect": 203, "io_uring_setup": 425, "fork": 57}
+    numbers = {"openat": 56, "connect": 203, "io_uring_setup": 425, "fork": 57, "getcwd": 17}
     found = handlers(numbers)
     assert {number: name for number, (name, _) in found.items()} == {56: "openat", 203: "connect"}
+    assert set(checks(numbers)) == {56}
+    found = handlers(numbers, mounted=True)
+    assert {number: name for number, (name, _) in found.items()} == {56: "openat", 203: "connect", 17: "getcwd"}
+    assert set(checks(numbers, mounted=True)) == {56, 17}
 
 
 def test_later_calls_are_those_that_handlers_ask_for() -> None:
-    assert {row.name for row in ROWS if row.later} == {"sendmsg", "sendmmsg", "recvmsg", "recvmmsg", "recvfrom"}
+    sockets = {"sendmsg", "sendmmsg", "recvmsg", "recvmmsg", "recvfrom"}
+    assert {row.name for row in ROWS if row.later} == sockets
+    assert {row.name for row in rows(True) if row.later} == {*sockets, "getcwd"}

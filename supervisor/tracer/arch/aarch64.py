@@ -19,6 +19,13 @@ AUDIT_ARCH = 0xC00000B7
 
 NUMBERS: dict[str, int] = {
     "close": 57,
+    "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "getcwd": 17,
+    "inotify_add_watch": 27,
+    "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37, "renameat": 38, "statfs": 43,
+    "truncate": 45, "chdir": 49, "fchmodat": 53, "fchownat": 54, "utimensat": 88, "execve": 221,
+    "name_to_handle_at": 264, "renameat2": 276, "execveat": 281, "open_tree": 428, "fchmodat2": 452,
+    "setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466, "file_getattr": 468,
+    "file_setattr": 469,
     "ioctl": 29, "fchdir": 50, "setsockopt": 208,
     "getxattr": 8, "lgetxattr": 9, "listxattr": 11, "llistxattr": 12,
     "faccessat": 48, "openat": 56, "getdents64": 61, "readlinkat": 78, "newfstatat": 79, "fstat": 80, "uname": 160,

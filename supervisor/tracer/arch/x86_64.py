@@ -21,7 +21,13 @@ X32_BIT = 0x40000000
 
 NUMBERS: dict[str, int] = {
     "close": 3,
-    "fchdir": 81,
+    "execve": 59, "truncate": 76, "getcwd": 79, "chdir": 80, "fchdir": 81, "rename": 82, "mkdir": 83, "rmdir": 84,
+    "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "chown": 92, "lchown": 94, "utime": 132, "mknod": 133,
+    "statfs": 137, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198, "utimes": 235,
+    "inotify_add_watch": 254, "mkdirat": 258, "mknodat": 259, "fchownat": 260, "futimesat": 261, "unlinkat": 263,
+    "renameat": 264, "linkat": 265, "symlinkat": 266, "fchmodat": 268, "utimensat": 280, "name_to_handle_at": 303,
+    "renameat2": 316, "execveat": 322, "open_tree": 428, "fchmodat2": 452, "setxattrat": 463, "getxattrat": 464,
+    "listxattrat": 465, "removexattrat": 466, "file_getattr": 468, "file_setattr": 469,
     "open": 2, "stat": 4, "fstat": 5, "lstat": 6, "mmap": 9, "ioctl": 16, "access": 21, "socket": 41, "connect": 42,
     "accept": 43,
     "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "bind": 49, "listen": 50, "getsockname": 51,

@@ -33,7 +33,7 @@ from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.arch.x86_64 import X32_BIT
 from mirrord_trace.supervisor.tracer.doorbell import Doorbell
 from mirrord_trace.supervisor.tracer.driver import Driver
-from mirrord_trace.supervisor.tracer.launch import OPTIONS, Inherited, launch
+from mirrord_trace.supervisor.tracer.launch import OPTIONS, Inherited, Start, launch
 from mirrord_trace.supervisor.tracer.loop import Loop
 from mirrord_trace.supervisor.tracer.own_signals import OwnSignals
 from mirrord_trace.supervisor.tracer.space import AddressSpace
@@ -187,6 +187,7 @@ def supervise(
     later: Callable[[frozenset[str]], bytes] = lambda names: b"",
     trapped: Sequence[str] = (),
     environment: Mapping[bytes, bytes] | None = None,
+    context: Context | None = None,
 ) -> Supervised:
     """Run a program (Python text, or a command) to its end. UsageError if it could not be started.
 
@@ -200,11 +201,11 @@ def supervise(
     doorbell = Doorbell()
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
-        launched = launch(command, os.environb if environment is None else environment, code, inherited)
+        launched = launch(Start(command, os.environb if environment is None else environment, (code,)), inherited)
         tree = Tree(ARCH)
         tree.add_root(launched.pid)
         asked: list[tuple[int, Message]] = []
-        driver = _driver(chosen, asked, later)
+        driver = _driver(chosen, asked, later, context)
         run = Supervised(driver, tree, Loop(driver, tree, doorbell, launched, command[0]), asked)
         run.loop.on_ring = lambda: _deliver(run)
         prepare(run)
@@ -223,14 +224,17 @@ def _code(names: Sequence[str]) -> bytes:
 
 
 def _driver(
-    handlers: Mapping[str, Handler], asked: list[tuple[int, Message]], later: Callable[[frozenset[str]], bytes]
+    handlers: Mapping[str, Handler],
+    asked: list[tuple[int, Message]],
+    later: Callable[[frozenset[str]], bytes],
+    context: Context | None,
 ) -> Driver:
     def ask(request: Message) -> int:
         asked.append((len(asked) + 1, request))
         return len(asked)
 
     table = {ARCH.syscall_numbers[name]: (name, handler) for name, handler in handlers.items()}
-    return Driver(cast(Context, object()), table, ARCH, ask, later)
+    return Driver(context or cast(Context, object()), table, ARCH, ask, later)
 
 
 def _deliver(run: Supervised) -> None:

@@ -404,6 +404,19 @@ def test_a_run_after_the_call_is_a_bug_of_ours() -> None:
 
 
 @apart
+def test_a_failed_run_may_be_followed_by_another() -> None:
+    def handler(context: Context, task: Task, args: Args) -> Handling:
+        first = yield from run({0: Scratch(b"/nowhere\0"), 1: Scratch(b"user.x\0")})
+        second = yield from run({0: Scratch(b"/\0"), 1: Scratch(b"user.x\0")})
+        return Keep(DECISION) if args[2] else Return(first * 1000 + second, DECISION)
+
+    lines = supervise("say(call(5, 6), call(5, 6, 7))", {CALL: handler}).lines()
+    second = int(lines[0].split()[1])
+    assert second < 0
+    assert lines == [f"{-errno.ENOENT * 1000 + second} {second}"]
+
+
+@apart
 def test_a_quick_check_lets_a_call_through_unless_somebody_watches() -> None:
     seen: list[int] = []
 

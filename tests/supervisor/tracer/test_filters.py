@@ -17,11 +17,12 @@ from mirrord_trace.supervisor.tracer.space import SLOT_BYTES
 from mirrord_trace.syscalls.actions import Handling, Return, trap
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.table import ROWS, ArgumentTest, Row
+from mirrord_trace.syscalls.table import rows as table
 from mirrord_trace.syscalls.task import Task
 from rig import ARCH, CALL, DECISION, apart, supervise
 
 _MACHINES = ("x86_64", "aarch64")
-_LATER = frozenset(row.name for row in ROWS if row.later)
+_LATER = frozenset(row.name for row in table(True) if row.later)
 _FOREIGN = seccomp.RET_TRACE | seccomp.TRACE_FOREIGN_ABI
 _NUMBERS = range(1024)
 
@@ -48,17 +49,17 @@ def _expected(rows: dict[int, Row], sysno: int, args: tuple[int, ...]) -> int:
     return seccomp.RET_TRACE if stops else seccomp.RET_ALLOW
 
 
-def _rows(arch: Arch, later: bool) -> dict[int, Row]:
+def _rows(arch: Arch, later: bool, mounted: bool) -> dict[int, Row]:
     numbers = arch.syscall_numbers
-    return {numbers[row.name]: row for row in ROWS if bool(row.later) is later and row.name in numbers}
+    return {numbers[row.name]: row for row in table(mounted) if bool(row.later) is later and row.name in numbers}
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.sampled_from(_MACHINES), st.booleans(), _args)
-def test_exactly_the_tables_calls_stop(machine: str, later: bool, args: tuple[int, ...]) -> None:
+@given(st.sampled_from(_MACHINES), st.booleans(), st.booleans(), _args)
+def test_exactly_the_tables_calls_stop(machine: str, later: bool, mounted: bool, args: tuple[int, ...]) -> None:
     arch = native(machine)
-    code = later_filter(arch, _LATER) if later else first_filter(arch)
-    rows = _rows(arch, later)
+    code = later_filter(arch, _LATER) if later else first_filter(arch, mounted=mounted)
+    rows = _rows(arch, later, mounted or later)
     for sysno in _NUMBERS:
         assert run(code, sysno, arch.audit, args) == _expected(rows, sysno, args), (sysno, args)
 
@@ -66,7 +67,7 @@ def test_exactly_the_tables_calls_stop(machine: str, later: bool, args: tuple[in
 @pytest.mark.parametrize("machine", _MACHINES)
 def test_every_combination_of_the_values_that_matter(machine: str) -> None:
     arch = native(machine)
-    code, rows = first_filter(arch), _rows(arch, False)
+    code, rows = first_filter(arch), _rows(arch, False, False)
     for sysno, row in rows.items():
         tested = sorted({test.argument for tests in (row.tests, *row.alternatives) for test in tests})
         own = {value for tests in (row.tests, *row.alternatives) for test in tests for value in test.values}

@@ -13,7 +13,7 @@ import pytest
 from mirrord_trace.supervisor.errors import UsageError
 from mirrord_trace.supervisor.tracer import filter as seccomp
 from mirrord_trace.supervisor.tracer import ptrace
-from mirrord_trace.supervisor.tracer.launch import Inherited, launch
+from mirrord_trace.supervisor.tracer.launch import Inherited, Start, launch
 from rig import apart, supervise
 
 
@@ -127,7 +127,7 @@ def test_a_kernel_that_forbids_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ptrace, "seize", refused)
     with pytest.raises(UsageError, match="mirrord-trace doctor"):
-        launch(["/bin/true"], {}, b"", Inherited.now())
+        launch(Start(["/bin/true"], {}, (b"",)), Inherited.now())
     with pytest.raises(ChildProcessError):
         os.wait()
 

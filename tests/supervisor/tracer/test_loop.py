@@ -19,7 +19,7 @@ from mirrord_trace.supervisor.tracer.loop import refuse_foreign_call
 from mirrord_trace.supervisor.tracer.space import AddressSpace
 from mirrord_trace.supervisor.tracer.stops import Ended
 from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
-from mirrord_trace.syscalls.actions import Handling, Return
+from mirrord_trace.syscalls.actions import Continue, Handling, Return
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.task import Task
 from rig import ARCH, CALL, DECISION, Supervised, apart, python, supervise
@@ -357,3 +357,22 @@ def test_numbers_that_no_abi_has_are_enosys_and_x32_is_told() -> None:
     numbers = "-1, 0x40000000 | 39, 0x40000000 | 39, 5000"
     done = _run(f"say(*[raw(number) for number in ({numbers})])")
     assert done.lines() == [" ".join([str(-errno.ENOSYS)] * 4)]
+
+
+@apart
+def test_the_first_execve_is_a_call_of_the_table() -> None:
+    """Whatever else our own child does before is not."""
+    seen: list[int] = []
+
+    def execve(context: Context, task: Task, args: Args) -> Handling:
+        yield from ()
+        seen.append(args[0])
+        return Continue(DECISION)
+
+    def other(context: Context, task: Task, args: Args) -> Handling:
+        yield from ()
+        seen.append(0)
+        return Continue(DECISION)
+
+    assert supervise(["/bin/true"], {"execve": execve, "close": other}).end == Ended(0, 0, False)
+    assert seen[0] > 0

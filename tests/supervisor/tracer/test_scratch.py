@@ -7,7 +7,8 @@ import os
 
 import pytest
 from mirrord_trace.supervisor.errors import InternalError
-from mirrord_trace.supervisor.tracer.space import REGION_BYTES, SLOT_BYTES
+from mirrord_trace.supervisor.tracer.scratch import LIMIT_BYTES
+from mirrord_trace.supervisor.tracer.space import LARGE_SLOT_BYTES, REGION_BYTES, SLOT_BYTES
 from mirrord_trace.syscalls.actions import Handling, Keep, Return, Run, Scratch, run
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.task import Task
@@ -52,6 +53,21 @@ def test_pointers_inside_scratch_become_addresses_of_the_tracee() -> None:
 
 
 @apart
+@pytest.mark.parametrize("size", [SLOT_BYTES + 1, LARGE_SLOT_BYTES, LARGE_SLOT_BYTES + 1, 300_000])
+def test_long_contents_get_there_whole(size: int) -> None:
+    text = b"0123456789" * (size // 10 - 2)
+
+    def handler(context: Context, task: Task, args: Args) -> Handling:
+        # writev(2), as above; a short one besides.
+        scratch = Scratch(bytes(8) + len(text).to_bytes(8, "little") + text, ((0, 16),))
+        result = yield Run({0: 1, 1: scratch, 2: 1, 3: Scratch(b"short")}, 20 if os.uname().machine == "x86_64" else 66)
+        assert isinstance(result, int)
+        return Return(result, DECISION)
+
+    assert supervise("assert call() == call()", {CALL: handler}).output.encode() == text * 2
+
+
+@apart
 def test_scratch_that_the_program_unmapped_is_an_errno_not_our_end() -> None:
     def handler(context: Context, task: Task, args: Args) -> Handling:
         result = yield from run({0: Scratch(b"/nowhere\0"), 1: Scratch(b"user.x\0")})
@@ -90,7 +106,7 @@ say(call(0))
 @apart
 def test_too_much_is_a_bug_of_ours() -> None:
     def too_much(context: Context, task: Task, args: Args) -> Handling:
-        yield Run({0: Scratch(bytes(SLOT_BYTES + 1))})
+        yield Run({0: Scratch(bytes(LIMIT_BYTES + 1))})
         return Keep(LOCAL)
 
     with pytest.raises(InternalError):

@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from mirrord_trace.supervisor.errors import TraceeGone
 from mirrord_trace.supervisor.tracer import space as module
-from mirrord_trace.supervisor.tracer.space import REGION_BYTES, SLOT_BYTES, AddressSpace
+from mirrord_trace.supervisor.tracer.space import (
+    LARGE_SLOT_BYTES,
+    LARGE_SLOTS,
+    REGION_BYTES,
+    SLOT_BYTES,
+    AddressSpace,
+    region_for,
+)
 from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
 from mirrord_trace.syscalls.actions import SyscallError
 from rig import Child, apart, libc, syscall
@@ -146,11 +153,37 @@ def test_slots_are_handed_out_once_and_again_after_they_came_back() -> None:
     space = AddressSpace()
     assert space.take_slot() is None
     space.add_region(0x10000)
-    slots = [space.take_slot() for _ in range(REGION_BYTES // SLOT_BYTES)]
-    assert sorted(slot for slot in slots if slot) == list(range(0x10000, 0x10000 + REGION_BYTES, SLOT_BYTES))
+    first = 0x10000 + LARGE_SLOTS * LARGE_SLOT_BYTES
+    slots = [space.take_slot(SLOT_BYTES) for _ in range(first, 0x10000 + REGION_BYTES, SLOT_BYTES)]
+    assert sorted(slot for slot in slots if slot) == list(range(first, 0x10000 + REGION_BYTES, SLOT_BYTES))
     assert space.take_slot() is None
+    space.give_slot(first)
+    assert space.take_slot() == first
+
+
+def test_long_contents_have_slots_of_their_own() -> None:
+    space = AddressSpace()
+    assert space.take_slot(SLOT_BYTES + 1) is None
+    space.add_region(0x10000, SLOT_BYTES + 1)
+    slots = [space.take_slot(LARGE_SLOT_BYTES) for _ in range(LARGE_SLOTS)]
+    assert sorted(slot for slot in slots if slot) == [0x10000 + n * LARGE_SLOT_BYTES for n in range(LARGE_SLOTS)]
+    assert space.take_slot(SLOT_BYTES + 1) is None
+    assert space.take_slot(SLOT_BYTES) is not None
     space.give_slot(0x10000)
-    assert space.take_slot() == 0x10000
+    assert space.take_slot(SLOT_BYTES + 1) == 0x10000
+
+
+def test_what_is_longer_still_has_a_region_of_its_own_that_serves_again() -> None:
+    space = AddressSpace()
+    assert region_for(LARGE_SLOT_BYTES) == REGION_BYTES
+    assert region_for(100_000) == 25 * 4096
+    space.add_region(0x900000, 100_000)
+    assert space.regions == []
+    assert space.take_slot(25 * 4096 + 1) is None
+    assert space.take_slot(20_000) == 0x900000
+    assert space.take_slot(20_000) is None
+    space.give_slot(0x900000)
+    assert space.take_slot(100_001) == 0x900000
 
 
 def test_a_fork_has_the_same_regions_with_every_slot_free() -> None:

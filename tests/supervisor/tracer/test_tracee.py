@@ -12,8 +12,10 @@ import pytest
 from mirrord_trace.supervisor.errors import TraceeGone
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer import tracee as module
+from mirrord_trace.supervisor.tracer.space import AddressSpace
 from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop, SignalDeliveryStop
-from mirrord_trace.supervisor.tracer.tracee import duplicate_of
+from mirrord_trace.supervisor.tracer.tracee import Process, Tracee, duplicate_of
+from mirrord_trace.syscalls.abi.flags import AT_FDCWD
 from mirrord_trace.syscalls.actions import SyscallError
 from rig import CALL, Child, apart, lower_limit, syscall
 
@@ -133,3 +135,39 @@ def test_a_duplicate_of_a_process_that_runs() -> None:
         os.close(copy)
     with pytest.raises(OSError, match="Bad file descriptor"):
         duplicate_of(os.getpid(), -1)
+
+
+@apart
+def test_what_is_open_and_where_it_is(tmp_path: Path) -> None:
+    def body() -> int:
+        os.chdir(tmp_path)
+        os.dup2(os.open("/proc", os.O_RDONLY), 50)
+        return syscall(CALL)
+
+    child = Child(body)
+    child.next()
+    tracee = child.tracee()
+    assert (tracee.device(50), tracee.path_of(50)) == (os.stat("/proc").st_dev, b"/proc")
+    assert (tracee.device(AT_FDCWD), tracee.path_of(AT_FDCWD)) == (os.stat(tmp_path).st_dev, bytes(tmp_path))
+    assert (tracee.device(999), tracee.path_of(999)) == (None, b"")
+    child.kill()
+
+
+@apart
+def test_whose_access_to_files_counts() -> None:
+    child = Child(lambda: syscall(CALL))
+    child.next()
+    tracee = child.tracee()
+    assert tracee.credentials() == (os.geteuid(), os.getegid())
+    child.kill()
+    child.next()
+    with pytest.raises(TraceeGone):
+        tracee.credentials()
+
+
+def test_what_a_process_runs() -> None:
+    programs = {1: b"/init"}
+    tracee = Tracee(7, Process(7, AddressSpace(), programs))
+    assert [tracee.program_of(pid) for pid in (1, 7)] == [b"/init", b""]
+    tracee.will_execute(b"/app/x")
+    assert tracee.process.next_program == b"/app/x"

@@ -187,3 +187,21 @@ say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
     assert supervise(program, prepare=prepare).lines() == ["7"]
     assert spaces == [True]
+
+
+@apart
+def test_what_a_process_runs_is_its_childs_and_gone_with_the_next_program() -> None:
+    child = Child(_fork)
+    tree = Tree(ARCH)
+    parent = tree.add_root(child.pid)
+    tree.programs[child.pid] = b"/app/x"
+    assert isinstance(child.next(), NewTaskStop)
+    grandchild = ptrace.event_message(child.pid)
+    tree.announce(parent, grandchild)
+    assert tree.tracees[grandchild].program_of(grandchild) == b"/app/x"
+    tree.tracees[grandchild].will_execute(b"/app/y")
+    tree.executed(grandchild)
+    assert tree.programs == {child.pid: b"/app/x", grandchild: b"/app/y"}
+    tree.executed(grandchild)
+    assert tree.programs == {child.pid: b"/app/x"}
+    child.kill()

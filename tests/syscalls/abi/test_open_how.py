@@ -52,3 +52,8 @@ def test_nothing_of_the_pod_is_cached_here() -> None:
 
 def test_unpack() -> None:
     assert open_how.unpack(struct.pack("<QQQ", 1, 2, 3) + b"rest") == open_how.OpenHow(1, 2, 3, b"rest")
+
+
+def test_packing_is_the_way_back() -> None:
+    how = open_how.OpenHow(1 << 40, 0o644, 0x3F, b"\0\1")
+    assert open_how.unpack(open_how.pack(how)) == how
