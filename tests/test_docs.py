@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 import pytest
+from file_call_numbers import NAMES as FILE_CALLS
 from mirrord_trace.supervisor.cli.doctor import doctor
 from mirrord_trace.supervisor.cli.ls import ls
 from mirrord_trace.supervisor.cli.main import run_command
 from mirrord_trace.supervisor.config import overlays, schema, support
-from mirrord_trace.syscalls.table import NETWORK_ROWS
+from mirrord_trace.syscalls.table import COPIED_ROWS, MOUNTED_ROWS, NETWORK_ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -116,6 +117,7 @@ def test_the_changelog_knows_this_version() -> None:
 
 
 SOCKETS = ROOT / "docs" / "sockets.md"
+FILES = ROOT / "docs" / "files.md"
 # All calls of the kernel's table that are about sockets and nothing else (net/socket.c), whatever the machine.
 _SOCKET_CALLS = {
     *("socket", "socketpair", "bind", "listen", "accept", "accept4", "connect", "getsockname", "getpeername", "sendto"),
@@ -123,10 +125,21 @@ _SOCKET_CALLS = {
 }
 
 
+# Every row of a table names tests, in its last cell.
+def _rows(document: Path) -> dict[str, str]:
+    rows = re.findall(r"^\| ([^|]+) \|.*\|([^|]*)\|$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {word: last for first, last in rows for word in re.findall(r"\w+", first)}
+
+
 def test_every_socket_call_has_its_row() -> None:
-    first_cells = re.findall(r"^\| ([^|]+) \|", SOCKETS.read_text(encoding="utf-8"), re.MULTILINE)
-    described = {word for cell in first_cells for word in re.findall(r"\w+", cell)}
-    assert not (_SOCKET_CALLS | {row.name for row in NETWORK_ROWS}) - described
+    assert not (_SOCKET_CALLS | {row.name for row in NETWORK_ROWS}) - set(_rows(SOCKETS))
+
+
+def test_every_file_call_has_its_row_with_a_test() -> None:
+    described = _rows(FILES)
+    wanted = FILE_CALLS | {row.name for row in (*MOUNTED_ROWS, *COPIED_ROWS)} - {"uname"}
+    assert not wanted - set(described)
+    assert not [name for name in wanted if "`tests/" not in described[name]]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -134,6 +147,6 @@ def test_every_test_that_is_named_exists(document: Path) -> None:
     missing = []
     for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text(encoding="utf-8")):
         path = ROOT / file
-        if not path.exists() or not re.search(rf"^def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+        if not path.exists() or not re.search(rf"^(    )?def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE):
             missing.append(f"{file}::{name}")
     assert not missing

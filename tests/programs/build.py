@@ -28,7 +28,7 @@ C_PROGRAMS = (
     "files", "connect", "connects", "flip", "resolve", "udp", "datagrams", "process", "signals", "pointers", "foreign",
     "server", "loop", "leaks", "interfaces", "unix", "listeners", "answers",
 )  # fmt: skip
-GO_PROGRAMS = ("cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial")
+GO_PROGRAMS = ("cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial", "walk")
 GO_MODULES = ("quicpair",)
 
 

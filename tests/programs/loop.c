@@ -55,6 +55,29 @@ int main(int argc, char **argv)
             if (read(one, bytes, sizeof bytes) <= 0)
                 return 1;
             close(one);
+        } else if (strcmp(operation, "open-read-close-each") == 0) {
+            snprintf(bytes, sizeof bytes, argv[3], number);
+            int one = opened(bytes);
+            if (read(one, bytes, sizeof bytes) <= 0)
+                return 1;
+            close(one);
+        } else if (strcmp(operation, "stat-each") == 0) {
+            snprintf(bytes, sizeof bytes, argv[3], number);
+            if (stat(bytes, &st) < 0)
+                return 1;
+        } else if (strcmp(operation, "write") == 0) {
+            if (fd < 0 && (fd = open(argv[3], O_WRONLY | O_CREAT | O_TRUNC, 0644)) < 0)
+                return 1;
+            if (write(fd, bytes, sizeof bytes) != sizeof bytes)
+                return 1;
+        } else if (strcmp(operation, "missing") == 0) {
+            if (stat(argv[3], &st) == 0)
+                return 1;
+        } else if (strcmp(operation, "fstat") == 0) {
+            if (fd < 0)
+                fd = opened(argv[3]);
+            if (fstat(fd, &st) < 0)
+                return 1;
         } else if (strcmp(operation, "stat") == 0) {
             if (stat(argv[3], &st) < 0)
                 return 1;
