@@ -41,3 +41,8 @@ def test_static_and_dynamic_programs_that_execute_each_other(runner: Runner) -> 
         # The last of them sees the pod's name: each exec kept the filter and its tracer.
         traced = runner.traced(*command, rootfs.HOSTNAME)
         assert (traced.status, traced.out) == (25, ""), traced.err
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_what_a_parent_is_told_and_how_processes_end(runner: Runner, flavour: str) -> None:
+    _as_natively(runner, c_program("waits", flavour), "200")
