@@ -34,6 +34,7 @@ from ...syscalls.name_rules import WITHOUT_FILTER, DnsConfig
 from ...syscalls.requests import Lost, NotStarted, Ready
 from ..channel.base import Channel
 from ..errors import EXIT_OWN_FAILURE, UsageError
+from ..forking import fork
 from ..targets.base import Target
 from .addresses import AddressTable
 from .connects import open_listeners
@@ -95,7 +96,7 @@ def start_relay(target: Target, settings: RelaySettings = RelaySettings()) -> Re
     """
     addresses = AddressTable()
     ours, theirs = make_link()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         _child(theirs, target, settings, addresses)
     theirs.close()

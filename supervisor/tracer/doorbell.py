@@ -16,6 +16,7 @@ import os
 import signal
 
 from ..errors import UsageError
+from ..forking import fork
 from . import ptrace
 
 _PR_SET_PDEATHSIG = 1
@@ -41,7 +42,7 @@ class Doorbell:
         self._foretold: set[int] = set()
         ready, done = os.pipe()
         parent = os.getpid()
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             _pause_for_ever(done, parent)
         os.close(done)

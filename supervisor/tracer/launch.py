@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, UsageError
+from ..forking import fork
 from . import filter as seccomp
 from . import ptrace
 from .doorbell import FORBIDDEN
@@ -102,7 +103,7 @@ def launch(arguments: Sequence[str], environment: Mapping[bytes, bytes], code: b
     """
     failure_read, failure_write = os.pipe()
     go_read, go_write = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.close(go_write)
         _become(arguments, environment, code, inherited, go_read, failure_write)

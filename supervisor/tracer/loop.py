@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..errors import InternalError, TraceeGone
-from . import ptrace
+from . import privileges, ptrace
 from .arch import Arch
 from .doorbell import RING, Doorbell
 from .driver import Driver
@@ -56,7 +56,7 @@ class Loop:
         self._posted: deque[Post] = deque()
         self._started: bool = False
         self._is_stopped = False
-        self._foreign: set[int] = set()
+        self._told: set[str] = set()
 
     def post(self, work: Post) -> None:
         """Have `work` done by the loop's thread. Any thread; never blocks."""
@@ -133,6 +133,7 @@ class Loop:
             for replaced in self._tree.executed(tid):
                 self._driver.abandon(replaced)
             self._started = True
+            self._tell(privileges.lost(tid))
             ptrace.cont(tid)
             self._adopt()
         else:  # TrapStop; a SeccompStop only before the program has been executed
@@ -198,9 +199,12 @@ class Loop:
         # A call of the i386 or x32 ABI: its numbers mean other calls, so letting it run would be a silent leak.
         _, audit, _, _, sysno, *_ = ptrace.call_at_stop(tracee.tid)
         refusal = refuse_foreign_call(self._driver.arch, tracee, audit, sysno)
-        if refusal and tracee.tgid not in self._foreign:
-            self._foreign.add(tracee.tgid)
-            sys.stderr.write(f"mirrord-trace: {refusal}\n")
+        self._tell(refusal)
+
+    def _tell(self, text: str) -> None:
+        if text and text not in self._told:
+            self._told.add(text)
+            sys.stderr.write(f"mirrord-trace: {text}\n")
 
 
 def _send(number: int, processes: set[int], except_group: int) -> None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..forking import start
 from .doorbell import SENT, pending
 
 _PASSED_ON = {
@@ -45,7 +46,7 @@ class OwnSignals:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        start(self._thread)
 
     def stop(self) -> None:
         """End the thread: a signal of our own wakes it."""
