@@ -7,7 +7,8 @@ import signal
 import subprocess
 
 import pytest
-from build import FLAVOURS, c_program
+from build import FLAVOURS, c_program, go_program
+from mirrord_trace.supervisor.targets.demo import network
 from runs import Runner
 
 
@@ -56,3 +57,19 @@ def test_sigpipe_that_a_shell_ignores(runner: Runner, trap: str, status: int) ->
     traced = runner.native("bash", "-c", script, "-", *runner.command(*command))
     assert native.err.splitlines()[-1] == str(status), native
     assert traced.err.splitlines()[-1] == str(status), traced
+
+
+@pytest.mark.parametrize("restart", ["", "restart"])
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_storm_of_timer_signals_during_opens_and_connects(runner: Runner, flavour: str, restart: str) -> None:
+    arguments = (network.GREETER[0], str(network.HTTP_PORT), "/app/config.json", "100", *filter(None, [restart]))
+    inside = runner.inside(c_program("storm", "static" if flavour == "glibc" else flavour), *arguments)
+    traced = runner.traced(c_program("storm", flavour), *arguments)
+    assert inside.status == 0, inside
+    assert (traced.status, traced.out) == (inside.status, inside.out), traced.err
+
+
+def test_a_storm_of_go_preemptions_during_opens_and_dials(runner: Runner) -> None:
+    command = (go_program("storm"), f"{network.ECHO[0]}:{network.ECHO_PORT}", "/app/config.json", "300")
+    traced = runner.traced(*command, GOGC="1")
+    assert (traced.status, traced.out) == (0, "300 of 300\n"), traced
