@@ -460,7 +460,10 @@ int main(int argc, char **argv)
         pod_file = argv[3];
     many(atoi(argv[1]), atoi(argv[2]));
     check("a tree of forks", branch(7) == 1);
+    int here = open(".", O_RDONLY | O_CLOEXEC);
     clones();
+    check("back where it began", fchdir(here) == 0);
+    close(here);
     vfork_with_threads();
     execs();
     orphans();
