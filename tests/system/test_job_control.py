@@ -11,6 +11,8 @@ from runs import Argument, Runner
 from terminal import Terminal, terminal
 
 _SHELL = ("bash", "--noprofile", "--norc", "-i")
+# What reads the terminal here is a child of the shell, not a grandchild: the shell does not wait for those to be stopped,
+# and one that is late takes what is typed next, natively as well.
 # Neither the prompt nor the answers are part of what is typed, which the terminal shows as well.
 _PROMPT = r"<\d+>"
 
@@ -36,18 +38,15 @@ def test_keys_end_stop_and_continue_the_foreground(shell: Terminal) -> None:
     shell.says("sh -c 'echo $((20+22)); exec sleep 1000'", "42")
     shell.types("\x1c")
     assert "Quit" in shell.shows("<131>")
-    shell.says("sh -c 'echo $((20+22)); cat; echo $((21+22)); exec sleep 1000'", "42")
-    # Not before cat runs: a child of vfork(2) that is stopped before its exec would hold up its parent, natively as well.
-    shell.types("one\n")
-    shell.shows("one\r\none")
+    shell.says("sh -c 'echo $((20+22)); read x; echo got $x; read x; echo $((21+22)); exec sleep 1000'", "42")
     shell.types("\x1a")
     assert "Stopped" in shell.shows("<148>")
     assert "Stopped" in shell.says("jobs", "<0>")
     shell.says("fg", r"sleep 1000'")
     # Once it answers, it has the terminal.
     shell.types("two\n")
-    shell.shows("two\r\ntwo")
-    shell.types("\x04")
+    shell.shows("got two")
+    shell.types("three\n")
     shell.shows("43")
     shell.types("\x1a")
     shell.shows("<148>")
@@ -72,7 +71,7 @@ def test_pipelines_are_one_job(shell: Terminal) -> None:
     shell.says("cat &", "<0>")
     # It wants to read from the terminal, which the background must not.
     assert "Stopped" in shell.says("until jobs %1 | grep Stopped; do :; done", "<0>")
-    shell.says("kill %1; fg", "<143>")
+    shell.says("kill %1; wait %1", "<143>")
 
 
 def test_the_window_size_and_traps(shell: Terminal) -> None:
@@ -105,16 +104,14 @@ def test_keys_for_the_tool_as_a_job(outer: Terminal) -> None:
     outer.says("$t sh -c 'echo $((20+22)); exec sleep 1000'", "42")
     outer.types("\x03")
     outer.shows("<130>")
-    outer.says("$t sh -c 'echo $((20+22)); cat; echo $((21+22)); exec sleep 1000'", "42")
-    outer.types("one\n")
-    outer.shows("one\r\none")
+    outer.says("$t sh -c 'echo $((20+22)); read x; echo got $x; read x; echo $((21+22)); exec sleep 1000'", "42")
     outer.types("\x1a")
     assert "Stopped" in outer.shows(r"<14[78]>")
     outer.says("fg", r"sleep 1000'")
     outer.types("two\n")
-    outer.shows("two\r\ntwo")
+    outer.shows("got two")
     # What reads from the terminal would be stopped in the background.
-    outer.types("\x04")
+    outer.types("three\n")
     outer.shows("43")
     outer.types("\x1a")
     outer.shows(r"<14[78]>")
