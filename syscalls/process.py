@@ -1,6 +1,8 @@
-"""Calls about the process and its machine: uname(2), clone(2)."""
+"""Calls about the process and its machine: uname(2), clone(2), ptrace(2)."""
 
 from __future__ import annotations
+
+import errno
 
 from .abi.utsname import NODENAME_AT, pack_field
 from .actions import Continue, Decision, Handling, Keep, Reason, Return, Route, Scratch, SyscallError, run
@@ -50,4 +52,23 @@ def clone3(context: Context, task: Task, args: Args) -> Handling:
     if not flags & CLONE_UNTRACED:
         return _UNTOUCHED
     yield from run({0: Scratch((flags & ~CLONE_UNTRACED).to_bytes(8, "little") + content[8:])})
+    return Keep(_SUPERVISED)
+
+
+TRACING_BEGINS = (0, 16, 0x4206)
+"""PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE."""
+
+
+def ptrace(context: Context, task: Task, args: Args) -> Handling:
+    """ptrace(2) that begins to trace: the kernel's EPERM of a process that is supervised comes with a line for the user.
+
+    2 stops; other requests do not stop.
+    """
+    result = yield from run()
+    if result == -errno.EPERM:
+        context.notice(
+            "ptrace",
+            f"process {task.tgid} may not trace (EPERM): a process has one tracer, and of supervised ones that is "
+            "mirrord-trace; debuggers and strace do not work on them, LeakSanitizer needs ASAN_OPTIONS=detect_leaks=0",
+        )
     return Keep(_SUPERVISED)

@@ -172,6 +172,12 @@ OTHER_ROWS: tuple[Row, ...] = (
         (ArgumentTest(0, "CLONE_UNTRACED is set", (process.CLONE_UNTRACED,), process.CLONE_UNTRACED),),
     ),
     Row("clone3", process.clone3, "CLONE_UNTRACED is taken away"),
+    Row(
+        "ptrace",
+        process.ptrace,
+        "the kernel's EPERM for supervised processes is explained",
+        (ArgumentTest(0, "the request begins to trace", process.TRACING_BEGINS),),
+    ),
     Row("io_uring_setup", None, "rings bypass every filter; runtimes fall back to epoll", errno=errno.ENOSYS),
 )
 

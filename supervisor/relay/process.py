@@ -38,6 +38,7 @@ from ...syscalls.requests import Mounted as MountedMessage
 from ..channel.base import Channel
 from ..config.file_system import FileSystemConfig
 from ..errors import EXIT_OWN_FAILURE, UsageError
+from ..forking import fork
 from ..fuse.availability import fuse_obstacle
 from ..fuse.generation import Generation
 from ..fuse.knowledge import Lifetimes
@@ -109,7 +110,7 @@ def start_relay(target: Target, settings: RelaySettings = RelaySettings()) -> Re
     """
     shared = _Shared(AddressTable(), Generation())
     ours, theirs = make_link()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         _child(theirs, target, settings, shared)
     theirs.close()

@@ -3,6 +3,9 @@
 The tracer sleeps in waitpid for the next stop of any tracee; nothing but a child's change of state ends that sleep
 without a race. So there is a child whose state anybody of the same user can change: it only pauses, the tracer is its
 tracer too, and a SIGUSR1 sent to it shows up as one more stop. Several rings before the tracer looks are one ring.
+
+It is a witness as well: it belongs to the tool's process group and nobody else knows it, so a signal that both the tool
+and the doorbell get was sent to the whole group.
 """
 
 from __future__ import annotations
@@ -13,11 +16,17 @@ import os
 import signal
 
 from ..errors import UsageError
+from ..forking import fork
 from . import ptrace
 
 _PR_SET_PDEATHSIG = 1
 RING = signal.SIGUSR1
 
+# si_code of signals that a process has sent; the kernel's own (from the terminal) have others.
+SI_USER = 0
+SI_QUEUE = -1
+SI_TKILL = -6
+SENT = (SI_USER, SI_QUEUE, SI_TKILL)
 
 FORBIDDEN = (
     "the kernel forbids tracing: mirrord-trace itself runs under a tracer (strace, gdb, mirrord-trace), Yama's "
@@ -29,9 +38,11 @@ class Doorbell:
     """A process that exists to be rung; the tracer must be the thread that creates it."""
 
     def __init__(self) -> None:
+        self._noticed: set[int] = set()
+        self._foretold: set[int] = set()
         ready, done = os.pipe()
         parent = os.getpid()
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             _pause_for_ever(done, parent)
         os.close(done)
@@ -43,6 +54,33 @@ class Doorbell:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, ptrace.WALL)
             raise UsageError(FORBIDDEN) from None
+        self._listen()
+
+    def _listen(self) -> None:
+        # From now on every signal is a stop, at which it is taken away, so that none can do anything to the process.
+        self.ring()
+        os.waitpid(self.pid, ptrace.WALL)
+        ptrace.set_signal_mask(self.pid, 0)
+        self.answered()
+
+    def notice(self, number: int) -> None:
+        """At a stop by another signal than RING: remember it if some process has sent it."""
+        if number in self._foretold:
+            self._foretold.discard(number)
+        elif ptrace.signal_code(self.pid) in SENT:
+            self._noticed.add(number)
+
+    def has_got(self, number: int) -> bool:
+        """At a ring: whether a signal that the tool got was sent to its whole process group. Asked once for each signal.
+
+        Never so for RING itself, which does not tell who has sent it.
+        """
+        was_noticed = number in self._noticed
+        self._noticed.discard(number)
+        is_pending = number != RING and pending(self.pid, number)
+        if is_pending:
+            self._foretold.add(number)
+        return was_noticed or is_pending
 
     def ring(self) -> None:
         """Make the tracer's waitpid return. Any thread or process of the same user; never blocks."""
@@ -71,8 +109,18 @@ def ring(pid: int) -> None:
         os.kill(pid, RING)
 
 
+def pending(pid: int, number: int) -> bool:
+    """Whether a signal to the process waits to be taken, by it or by its tracer."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            masks = [int(line.split()[1], 16) for line in status if line.startswith(b"ShdPnd:")]
+    except OSError:
+        return False
+    return any(mask >> number - 1 & 1 for mask in masks)
+
+
 def _pause_for_ever(done: int, parent: int) -> None:
-    # Every signal but the ring is blocked: terminal signals reach the whole process group, this one included.
+    # Every signal but the ring is blocked until the tracer is there to take it.
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, set(signal.valid_signals()) - {RING})
         signal.signal(RING, signal.SIG_DFL)

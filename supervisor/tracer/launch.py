@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, UsageError
+from ..forking import fork
 from . import filter as seccomp
 from . import ptrace
 from .doorbell import FORBIDDEN
@@ -32,12 +33,18 @@ OPTIONS = (
 )
 
 
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_HAND_ON = frozenset({"ash", "bash", "busybox", "dash", "ksh", "ksh93", "mksh", "sh", "timeout", "yash", "zsh"})
+
+
 @dataclass(frozen=True)
 class Inherited:
     """What the tool found at its start and the program must find again."""
 
     signal_mask: set[int]
     open_files: tuple[int, int]
+    ignored: frozenset[int] = frozenset()
+    """Signals that the caller ignores and so the program, too; of those that Python has overwritten by then."""
 
     @classmethod
     def now(cls) -> Inherited:
@@ -45,6 +52,7 @@ class Inherited:
         return cls(
             {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())},
             resource.getrlimit(resource.RLIMIT_NOFILE),
+            _ignored_by_caller(os.getppid()),
         )
 
 
@@ -77,6 +85,19 @@ def _exists(program: str) -> bool:
     return any(os.path.lexists(os.path.join(folder, program)) for folder in folders)
 
 
+def _ignored_by_caller(parent: int) -> frozenset[int]:
+    # Nothing of this process tells what Python has overwritten at its start. A parent that ignores a signal hands that
+    # on if it is a shell; others (Python, Node, cargo) mostly ignore SIGPIPE for themselves, and reset it for children.
+    try:
+        if os.path.basename(os.readlink(f"/proc/{parent}/exe")) not in _HAND_ON:
+            return frozenset()
+        with open(f"/proc/{parent}/status", "rb") as status:
+            masks = [int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:")]
+    except OSError:
+        return frozenset()
+    return frozenset(number for number in _IGNORED_BY_PYTHON if any(mask >> number - 1 & 1 for mask in masks))
+
+
 @dataclass(frozen=True)
 class Start:
     """What is started: `arguments` with `environment` under the seccomp programs `filters`.
@@ -95,7 +116,7 @@ def launch(start: Start, inherited: Inherited) -> Launched:
     """Start it; returns before execve(2). UsageError if the kernel does not let this process trace its own child."""
     failure_read, failure_write = os.pipe()
     go_read, go_write = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.close(go_write)
         _become(start, inherited, go_read, failure_write)
@@ -118,8 +139,8 @@ def _become(start: Start, inherited: Inherited, go: int, failure: int) -> NoRetu
         if os.read(go, 1) != b".":
             os._exit(EXIT_NOT_EXECUTABLE)
         resource.setrlimit(resource.RLIMIT_NOFILE, inherited.open_files)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
+        for number in _IGNORED_BY_PYTHON:
+            signal.signal(number, signal.SIG_IGN if number in inherited.ignored else signal.SIG_DFL)
         # A Ctrl-C that waits since the fork must end this process, not raise in it; ignored by the shell, it stays so.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable
 
 from ..errors import InternalError, TraceeGone
-from . import ptrace
+from . import privileges, ptrace
 from .arch import Arch
-from .doorbell import Doorbell
+from .doorbell import RING, Doorbell
 from .driver import Driver
 from .launch import Launched
 from .own_signals import continues, stop_like
@@ -57,7 +57,7 @@ class Loop:
         self._posted: deque[Post] = deque()
         self._started: bool = False
         self._is_stopped = False
-        self._foreign: set[int] = set()
+        self._told: set[str] = set()
 
     def post(self, work: Post) -> None:
         """Have `work` done by the loop's thread. Any thread; never blocks."""
@@ -66,23 +66,22 @@ class Loop:
 
     def kill_all(self, number: int) -> None:
         """Send a signal to every supervised process."""
-        for tgid in {tracee.tgid for tracee in self._tree.tracees.values()}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(tgid, number)
+        _send(number, {tracee.tgid for tracee in self._tree.tracees.values()}, -1)
 
     def pass_on(self, number: int) -> None:
-        """Send a signal to the first process, or, once that has ended, to what it left behind.
+        """Send a signal to the first process, or, once that has ended, to what it left behind. At a ring.
 
-        SIGCONT only if the process is still stopped: the shell's goes to all of its job, and a second one could undo the
-        next stop.
+        Not to those that have got it themselves, since it was sent to the whole process group. SIGCONT only if the process
+        is still stopped: the shell's goes to all of its job, and a second one could undo the next stop.
         """
+        group = os.getpgrp() if self._doorbell.has_got(number) else -1
         root = self._launched.pid
         if root in self._tree.tracees:
             # Not reaped yet, so its number is still its own.
             if number != signal.SIGCONT or (self._is_stopped and not continues(root)):
-                os.kill(root, number)
+                _send(number, {root}, group)
         else:
-            self.kill_all(number)
+            _send(number, {tracee.tgid for tracee in self._tree.tracees.values()}, group)
 
     def run(self) -> Ended:
         """Until no tracee is left. Returns how the first process ended; UsageError if it could not be executed."""
@@ -135,6 +134,7 @@ class Loop:
             for replaced in self._tree.executed(tid):
                 self._driver.abandon(replaced)
             self._started = True
+            self._tell(privileges.lost(tid))
             ptrace.cont(tid)
             self._adopt()
         elif isinstance(stop, SeccompStop) and self._driver.is_exec(tid):
@@ -188,18 +188,34 @@ class Loop:
     def _rung(self, stop: Stop) -> None:
         if isinstance(stop, Ended):
             raise InternalError("the doorbell process was killed")
-        self._doorbell.answered()
-        while self._posted:
-            self._posted.popleft()()
+        try:
+            if isinstance(stop, SignalDeliveryStop) and stop.signal != RING:
+                self._doorbell.notice(stop.signal)
+                return
+            while self._posted:
+                self._posted.popleft()()
+        finally:
+            # Only now: while it is stopped, the doorbell takes no further signal. A ring meanwhile is kept.
+            self._doorbell.answered()
         self.on_ring()
 
     def _refuse(self, tracee: Tracee) -> None:
         # A call of the i386 or x32 ABI: its numbers mean other calls, so letting it run would be a silent leak.
         _, audit, _, _, sysno, *_ = ptrace.call_at_stop(tracee.tid)
         refusal = refuse_foreign_call(self._driver.arch, tracee, audit, sysno)
-        if refusal and tracee.tgid not in self._foreign:
-            self._foreign.add(tracee.tgid)
-            sys.stderr.write(f"mirrord-trace: {refusal}\n")
+        self._tell(refusal)
+
+    def _tell(self, text: str) -> None:
+        if text and text not in self._told:
+            self._told.add(text)
+            sys.stderr.write(f"mirrord-trace: {text}\n")
+
+
+def _send(number: int, processes: set[int], except_group: int) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) != except_group:
+                os.kill(pid, number)
 
 
 def refuse_foreign_call(arch: Arch, tracee: Tracee, audit: int, sysno: int) -> str:

@@ -2,7 +2,8 @@
 
 From the terminal, Ctrl-C, Ctrl-\\ and Ctrl-Z reach the whole foreground process group: the program gets its own copy
 and decides; the tool must neither die nor hand it on a second time. A signal that somebody sends to the tool's pid is
-meant for the program, as with any wrapper, and is passed on. SIGCONT to the tool continues the program as well.
+meant for the program, as with any wrapper, and is passed on; sent to the whole group it has reached the program already
+(see loop and doorbell). SIGCONT to the tool continues the program as well.
 
 All signals are blocked in the tool and taken by one thread in sigtimedwait(2), because a handler could run between the
 tracer's last look and its waitpid(2), and be noticed a program's life too late.
@@ -17,6 +18,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..forking import start
+from .doorbell import SENT, pending
+
 _PASSED_ON = {
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
     signal.SIGCONT,
@@ -24,10 +28,6 @@ _PASSED_ON = {
 _TAKEN = _PASSED_ON | {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 _TICK_S = 0.1
 _WATCH_S = 0.05
-
-SI_USER = 0
-SI_QUEUE = -1
-SI_TKILL = -6
 
 
 class OwnSignals:
@@ -46,7 +46,7 @@ class OwnSignals:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        start(self._thread)
 
     def stop(self) -> None:
         """End the thread: a signal of our own wakes it."""
@@ -61,8 +61,16 @@ class OwnSignals:
             taken = signal.sigtimedwait(_TAKEN, _TICK_S)
             if taken is None:
                 self._tick()
-            elif taken.si_signo in _PASSED_ON and taken.si_code in (SI_USER, SI_QUEUE, SI_TKILL) and taken.si_pid != own:
+            elif taken.si_signo in _PASSED_ON and taken.si_code in SENT and taken.si_pid != own:
+                _wait_for_senders()
                 self._pass_on(taken.si_signo)
+
+
+def _wait_for_senders() -> None:
+    # kill(2) of a process group holds the kernel's list of tasks while it goes from one to the next, and setpgid(2), of
+    # the group that we have anyway, waits for that: now either all have got the signal, or it was meant for us alone.
+    with contextlib.suppress(PermissionError):  # of a session's leader, when it has waited
+        os.setpgid(0, os.getpgrp())
 
 
 def stop_like(program: int) -> None:
@@ -93,9 +101,4 @@ def _continue_with(program: int, tool: int) -> None:
 
 def continues(pid: int) -> bool:
     """Whether SIGCONT has been sent to a stopped process whose tracer has not let it take that yet."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as status:
-            pending = [int(line.split()[1], 16) for line in status if line.startswith(b"ShdPnd:")]
-    except OSError:
-        return False
-    return any(mask >> signal.SIGCONT - 1 & 1 for mask in pending)
+    return pending(pid, signal.SIGCONT)

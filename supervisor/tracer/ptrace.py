@@ -16,6 +16,7 @@ import mmap
 import os
 import platform
 import struct
+import sys
 
 from ..errors import TraceeGone
 
@@ -30,6 +31,7 @@ PTRACE_SEIZE = 0x4206
 PTRACE_INTERRUPT = 0x4207
 PTRACE_LISTEN = 0x4208
 PTRACE_DETACH = 17
+PTRACE_SETSIGMASK = 0x420B
 PTRACE_GET_SYSCALL_INFO = 0x420E
 
 EVENT_FORK = 1
@@ -59,6 +61,7 @@ INFO_SECCOMP = 3
 
 _INFO_SIZE = 96
 _INFO_CALL = struct.Struct("<B3xIQQQ6Q")
+_SIGINFO_BYTES = 128
 _INFO_EXIT = struct.Struct("<B3xIQQqB")
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -128,6 +131,21 @@ def event_message(tid: int) -> int:
     if _ptrace(PTRACE_GETEVENTMSG, tid, 0, ctypes.addressof(message)) < 0:
         _fail(PTRACE_GETEVENTMSG, tid)
     return message.value
+
+
+def signal_code(tid: int) -> int:
+    """PTRACE_GETSIGINFO at a signal-delivery stop: si_code, which tells who has sent the signal."""
+    content = ctypes.create_string_buffer(_SIGINFO_BYTES)
+    if _ptrace(PTRACE_GETSIGINFO, tid, 0, ctypes.addressof(content)) < 0:
+        _fail(PTRACE_GETSIGINFO, tid)
+    return int.from_bytes(content.raw[8:12], sys.byteorder, signed=True)
+
+
+def set_signal_mask(tid: int, mask: int) -> None:
+    """PTRACE_SETSIGMASK: block the signals whose bits are set, and no others."""
+    content = ctypes.c_uint64(mask)
+    if _ptrace(PTRACE_SETSIGMASK, tid, 8, ctypes.addressof(content)) < 0:
+        _fail(PTRACE_SETSIGMASK, tid)
 
 
 def call_at_stop(tid: int) -> tuple[int, int, int, int, int, int, int, int, int, int, int]:

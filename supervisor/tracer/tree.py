@@ -6,7 +6,10 @@ runs only once the parent's event has said what it shares with the parent, or th
 
 from __future__ import annotations
 
+import os
+
 from ...syscalls.actions import SyscallError
+from . import ptrace
 from .arch import Arch
 from .space import AddressSpace
 from .tracee import Process, Tracee
@@ -33,8 +36,11 @@ class Tree:
         return tracee
 
     def announce(self, parent: Tracee, tid: int) -> bool:
-        """At the parent's fork event. True if the new task has already stopped and must be set going."""
-        if tid not in self.tracees:
+        """At the parent's fork event. True if the new task has already stopped and must be set going.
+
+        A task that was adopted before this event may have ended and been reaped: then there is nothing to announce.
+        """
+        if tid not in self.tracees and (tid in self.unclaimed or _is_unreaped(tid)):
             flags = self._clone_flags(parent, tid)
             if flags & _CLONE_THREAD:
                 process = parent.process
@@ -99,6 +105,15 @@ class Tree:
                 # Another thread has unmapped the arguments meanwhile.
                 return _CLONE_THREAD if _status(tid).get(b"Tgid") == parent.tgid else 0
         return _CLONE_VM if sysno == self._numbers.get("vfork") else 0
+
+
+def _is_unreaped(tid: int) -> bool:
+    # Whether waitpid(2) still knows the task.
+    try:
+        os.waitid(os.P_PID, tid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT | ptrace.WALL)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _status(tid: int) -> dict[bytes, int]:

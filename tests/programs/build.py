@@ -26,9 +26,12 @@ FLAVOURS = {
 I386 = ["gcc", "-m32", "-O1", "-ffreestanding", "-fno-pie", "-fno-stack-protector", "-static", "-no-pie", "-nostdlib"]
 C_PROGRAMS = (
     "files", "connect", "connects", "flip", "resolve", "udp", "datagrams", "process", "signals", "pointers", "foreign",
-    "server", "loop", "leaks", "interfaces", "unix", "listeners", "answers",
+    "server", "loop", "leaks", "interfaces", "unix", "listeners", "answers", "family",
+    "waits", "restarts", "sandbox", "signalled", "prey", "storm",
 )  # fmt: skip
-GO_PROGRAMS = ("cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial", "walk")
+GO_PROGRAMS = (
+    "storm", "cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial", "walk",
+)  # fmt: skip
 GO_MODULES = ("quicpair",)
 
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 from mirrord_trace.syscalls.actions import Reason, Scratch
-from mirrord_trace.syscalls.process import clone, clone3, uname
+from mirrord_trace.syscalls.process import clone, clone3, ptrace, uname
 from script import Script, session
 
 AT = 0x3000
@@ -73,3 +73,18 @@ def test_sizes_out_of_bounds_are_the_kernels_to_judge(size: int) -> None:
 def test_bad_pointers_are_the_kernels_to_judge(memory: dict[int, bytes]) -> None:
     Script(clone3, (AT, 88), memory=memory).continues(Reason.NOT_OURS)
     Script(clone3, (0, 88)).continues(Reason.NOT_OURS)
+
+
+@pytest.mark.parametrize("request_number", [0, 16, 0x4206])
+def test_tracing_that_the_kernel_refuses_is_explained(request_number: int) -> None:
+    told: list[str] = []
+    Script(ptrace, (request_number, 77), context=session(notices=told)).runs().gets(-errno.EPERM).keeps()
+    assert len(told) == 1
+    assert "one tracer" in told[0]
+
+
+@pytest.mark.parametrize("result", [0, -errno.ESRCH])
+def test_tracing_that_is_not_about_the_supervised_is_the_kernels(result: int) -> None:
+    told: list[str] = []
+    Script(ptrace, (16, 77), context=session(notices=told)).runs().gets(result).keeps()
+    assert told == []

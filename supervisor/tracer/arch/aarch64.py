@@ -29,7 +29,7 @@ NUMBERS: dict[str, int] = {
     "ioctl": 29, "fchdir": 50, "setsockopt": 208,
     "getxattr": 8, "lgetxattr": 9, "listxattr": 11, "llistxattr": 12,
     "faccessat": 48, "openat": 56, "getdents64": 61, "readlinkat": 78, "newfstatat": 79, "fstat": 80, "uname": 160,
-    "prctl": 167,
+    "ptrace": 117, "prctl": 167,
     "socket": 198, "bind": 200, "listen": 201, "accept": 202, "connect": 203, "getsockname": 204, "getpeername": 205,
     "sendto": 206, "recvfrom": 207, "getsockopt": 209, "sendmsg": 211, "recvmsg": 212, "clone": 220, "mmap": 222,
     "accept4": 242, "recvmmsg": 243, "sendmmsg": 269, "seccomp": 277, "memfd_create": 279, "statx": 291,

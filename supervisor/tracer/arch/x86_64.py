@@ -32,7 +32,7 @@ NUMBERS: dict[str, int] = {
     "accept": 43,
     "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "bind": 49, "listen": 50, "getsockname": 51,
     "getpeername": 52, "setsockopt": 54, "getsockopt": 55, "clone": 56, "fork": 57, "vfork": 58, "uname": 63,
-    "prctl": 157, "getdents": 78,
+    "ptrace": 101, "prctl": 157, "getdents": 78,
     "creat": 85, "readlink": 89, "getxattr": 191, "lgetxattr": 192, "listxattr": 194, "llistxattr": 195,
     "getdents64": 217, "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269,
     "accept4": 288, "recvmmsg": 299, "sendmmsg": 307, "seccomp": 317, "memfd_create": 319, "statx": 332,

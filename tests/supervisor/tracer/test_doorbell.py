@@ -10,7 +10,7 @@ import threading
 import pytest
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.doorbell import Doorbell, ring
-from mirrord_trace.supervisor.tracer.stops import SignalDeliveryStop, TrapStop, classify
+from mirrord_trace.supervisor.tracer.stops import SignalDeliveryStop, Stop, TrapStop, classify
 from rig import apart
 
 
@@ -54,15 +54,58 @@ def test_rings_before_the_look_are_one_and_one_while_it_is_stopped_is_kept() -> 
 
 
 @apart
-def test_signals_of_the_terminal_leave_it_alone() -> None:
+def test_no_signal_does_anything_to_it() -> None:
     bell = Doorbell()
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM, signal.SIGSTOP):
         os.kill(bell.pid, number)
-    # SIGCONT, unlike the others, is a stop of its own to who traces by PTRACE_SEIZE: one look too many.
-    assert classify(os.waitpid(bell.pid, ptrace.WALL)[1]) == TrapStop()
+        assert _next(bell) == SignalDeliveryStop(number)
+        bell.answered()
+    os.kill(bell.pid, signal.SIGCONT)
+    # To who traces by PTRACE_SEIZE that is a stop of its own.
+    assert [_next(bell), bell.answered(), _next(bell)] == [TrapStop(), None, SignalDeliveryStop(signal.SIGCONT)]
     bell.answered()
     bell.ring()
     _rung(bell)
+    bell.remove()
+
+
+def _next(bell: Doorbell) -> Stop:
+    return classify(os.waitpid(bell.pid, ptrace.WALL)[1])
+
+
+@apart
+def test_it_tells_whether_the_whole_group_got_a_signal() -> None:
+    bell = Doorbell()
+    bell.ring()
+    _rung(bell)
+    assert not bell.has_got(signal.SIGTERM)
+    # Sent while it is stopped: told at once, and not told again when it shows up.
+    os.kill(bell.pid, signal.SIGTERM)
+    assert bell.has_got(signal.SIGTERM)
+    bell.answered()
+    assert _next(bell) == SignalDeliveryStop(signal.SIGTERM)
+    bell.notice(signal.SIGTERM)
+    assert not bell.has_got(signal.SIGTERM)
+    bell.answered()
+    # Seen before anybody asks.
+    os.kill(bell.pid, signal.SIGTERM)
+    assert _next(bell) == SignalDeliveryStop(signal.SIGTERM)
+    bell.notice(signal.SIGTERM)
+    assert [bell.has_got(signal.SIGTERM) for _ in range(2)] == [True, False]
+    bell.ring()
+    assert not bell.has_got(signal.SIGUSR1)
+    bell.remove()
+
+
+@apart
+def test_what_the_kernel_sends_is_not_noticed() -> None:
+    bell = Doorbell()
+    os.kill(bell.pid, signal.SIGWINCH)
+    assert _next(bell) == SignalDeliveryStop(signal.SIGWINCH)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ptrace, "signal_code", lambda pid: 0x80)  # SI_KERNEL
+        bell.notice(signal.SIGWINCH)
+    assert not bell.has_got(signal.SIGWINCH)
     bell.remove()
 
 

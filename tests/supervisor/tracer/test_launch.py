@@ -7,6 +7,8 @@ import errno
 import os
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,24 @@ def test_a_native_program_finds_default_dispositions() -> None:
     status = dict(line.split(":", 1) for line in done.lines() if line.startswith("Sig"))
     assert int(status["SigIgn"], 16) & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1 | 1 << signal.SIGINT - 1) == 0
     assert int(status["SigBlk"], 16) == 0
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("trapped", ["", "PIPE", "PIPE XFSZ"])
+def test_what_a_shell_ignores_the_program_ignores(shell: str, trapped: str) -> None:
+    text = """if True:
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from rig import supervise
+        sys.stderr.write(supervise(["cat", "/proc/self/status"]).output)
+    """
+    command = f"trap '' {trapped or '0'}; \"$@\"; exit $?"
+    python = [sys.executable, "-c", text, str(Path(__file__).parent)]
+    done = subprocess.run([shell, "-c", command, shell, *python], capture_output=True, text=True, check=True)
+    status = dict(line.split(":\t", 1) for line in done.stderr.splitlines() if line.startswith("Sig"))
+    wanted = {getattr(signal, f"SIG{name}") for name in trapped.split()}
+    of_python = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
+    assert int(status["SigIgn"], 16) & of_python == sum(1 << number - 1 for number in wanted)
 
 
 @apart

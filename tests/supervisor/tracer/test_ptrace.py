@@ -26,6 +26,8 @@ _VERBS: dict[str, Callable[[int], object]] = {
     "get_register_set": lambda tid: ptrace.get_register_set(tid, _REGISTERS_BYTES),
     "set_register_set": lambda tid: ptrace.set_register_set(tid, bytes(_REGISTERS_BYTES)),
     "poke_user": lambda tid: ptrace.poke_user(tid, 0, 0),
+    "signal_code": ptrace.signal_code,
+    "set_signal_mask": lambda tid: ptrace.set_signal_mask(tid, 0),
     "registers": ARCH.registers,
     "skip": lambda tid: ARCH.skip(tid, 0),
 }
@@ -83,6 +85,25 @@ def test_a_signal_is_delivered_only_if_passed_on() -> None:
     assert child.next() == SignalDeliveryStop(signal.SIGUSR1)
     ptrace.cont(child.pid, signal.SIGUSR1)
     assert child.next() == Ended(1, 0, False)
+
+
+@apart
+def test_who_sent_a_signal_and_what_a_mask_lets_through() -> None:
+    def body() -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        os.kill(os.getpid(), signal.SIGUSR2)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        signal.pause()
+        return 0
+
+    child = Child(body)
+    assert child.next() == SignalDeliveryStop(signal.SIGALRM)
+    assert ptrace.signal_code(child.pid) == 0x80  # SI_KERNEL
+    ptrace.set_signal_mask(child.pid, 0)
+    ptrace.cont(child.pid)
+    assert child.next() == SignalDeliveryStop(signal.SIGUSR2)
+    assert ptrace.signal_code(child.pid) == 0  # SI_USER
+    child.kill()
 
 
 @apart

@@ -129,6 +129,25 @@ def test_an_unclaimed_thread_is_adopted_into_its_process() -> None:
     os.kill(child.pid, signal.SIGKILL)
 
 
+@apart
+def test_adopted_and_ended_before_its_announcement_it_is_not_there_again() -> None:
+    child = Child(_fork, calls=())
+    tree = Tree(ARCH)
+    parent = tree.add_root(child.pid)
+    child.next()
+    new = ptrace.event_message(child.pid)
+    assert os.waitpid(new, ptrace.WALL)[1] >> 16 == ptrace.EVENT_STOP
+    tree.unclaimed.add(new)
+    # Some other process has ended, and the parent's event is still to come.
+    tree.adopt_orphans()
+    ptrace.cont(new)
+    assert os.waitpid(new, ptrace.WALL) == (new, 0)
+    del tree.tracees[new]
+    assert not tree.announce(parent, new)
+    assert set(tree.tracees) == {child.pid}
+    os.kill(child.pid, signal.SIGKILL)
+
+
 def test_nobody_is_adopted_without_need() -> None:
     assert Tree(ARCH).adopt_orphans() == []
     assert not Tree(ARCH).has_parent(2**22 + 1)

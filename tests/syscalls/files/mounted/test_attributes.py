@@ -36,7 +36,8 @@ def test_an_answer_is_kept_for_as_long_as_it_is_good() -> None:
     looking(context, X).returns(STAT.size)
     looking(context, X, False).asks(StatPath(b"/app/x", False)).replies(PathStat(0, STAT, 0, 0)).returns(STAT.size)
     looking(context, X, False).asks(StatPath(b"/app/x", False)).fails(errno.EIO).raises(errno.EIO, Route.REMOTE)
-    looking(context, X, fresh=True).asks(StatPath(b"/app/x", True, True)).replies(PathStat(0, STAT, 60_000, 1)).returns(STAT.size)
+    script = looking(context, X, fresh=True).asks(StatPath(b"/app/x", True, True))
+    script.replies(PathStat(0, STAT, 60_000, 1)).returns(STAT.size)
     # The generation of that answer is not the mount's any more.
     looking(context, X).asks(StatPath(b"/app/x", True)).replies(PathStat(0, STAT, 0, 0)).returns(STAT.size)
 

@@ -1,0 +1,26 @@
+"""fork(2) and threads where the limit of processes may be reached: one line instead of an internal error."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from .errors import UsageError
+
+_LIMITED = "cannot start a further {}: the limit of processes is reached (ulimit -u, or the pids cgroup)"
+
+
+def fork() -> int:
+    """fork(2). UsageError if there may be no further process."""
+    try:
+        return os.fork()
+    except BlockingIOError:  # EAGAIN
+        raise UsageError(_LIMITED.format("process")) from None
+
+
+def start(thread: threading.Thread) -> None:
+    """Start a thread. UsageError if there may be none."""
+    try:
+        thread.start()
+    except RuntimeError:
+        raise UsageError(_LIMITED.format("thread")) from None

@@ -1,0 +1,75 @@
+"""Signals under supervision: calls that they interrupt, storms of them, and those that are sent to the tool."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+from build import FLAVOURS, c_program, go_program
+from mirrord_trace.supervisor.targets.demo import network
+from runs import Runner
+
+
+@pytest.mark.parametrize("what", ["calls", "stops"])
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_interrupted_calls_fail_or_go_on_as_natively(runner: Runner, flavour: str, what: str) -> None:
+    command = (c_program("restarts", flavour), what)
+    native, local, traced = runner.native(*command), runner.local(*command), runner.traced(*command)
+    assert native.status == 0, native
+    assert (local.status, local.out) == (native.status, native.out), local.err
+    assert (traced.status, traced.out) == (native.status, native.out), traced.err
+
+
+def _told(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+@pytest.mark.parametrize("where", ["here", "apart"])
+def test_a_signal_to_the_tool_or_to_its_whole_group_reaches_the_program_once(runner: Runner, where: str) -> None:
+    with runner.serving(c_program("signalled"), where) as process:
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGWINCH):
+            # The second is there to be later than anything that may come of the first.
+            for send, sent in ((os.killpg, number), (os.kill, signal.SIGUSR2), (os.kill, number), (os.killpg, signal.SIGUSR2)):
+                send(process.pid, sent)
+                assert _told(process) == sent
+        os.kill(_pid_of_program(process), signal.SIGRTMIN + 1)
+        assert process.wait(20) == 0
+
+
+def _pid_of_program(process: subprocess.Popen[str]) -> int:
+    # The tool's children: the relay, the doorbell, and this one.
+    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
+        for child in children.read().split():
+            with open(f"/proc/{child}/comm", encoding="ascii") as comm:
+                if comm.read().startswith("signalled"):
+                    return int(child)
+    raise AssertionError("the program has gone")
+
+
+@pytest.mark.parametrize(("trap", "status"), [("''", 1), ("-", 141)])
+def test_sigpipe_that_a_shell_ignores(runner: Runner, trap: str, status: int) -> None:
+    script = f'trap {trap} PIPE; {{ "$@"; echo $? >&2; }} | true; exit ${{PIPESTATUS[0]}}'
+    command = ("sh", "-c", "until ! echo; do :; done; exit 1")
+    native = runner.native("bash", "-c", script, "-", *command)
+    traced = runner.native("bash", "-c", script, "-", *runner.command(*command))
+    assert native.err.splitlines()[-1] == str(status), native
+    assert traced.err.splitlines()[-1] == str(status), traced
+
+
+@pytest.mark.parametrize("restart", ["", "restart"])
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_storm_of_timer_signals_during_opens_and_connects(runner: Runner, flavour: str, restart: str) -> None:
+    arguments = (network.GREETER[0], str(network.HTTP_PORT), "/app/config.json", "100", *filter(None, [restart]))
+    inside = runner.inside(c_program("storm", "static" if flavour == "glibc" else flavour), *arguments)
+    traced = runner.traced(c_program("storm", flavour), *arguments)
+    assert inside.status == 0, inside
+    assert (traced.status, traced.out) == (inside.status, inside.out), traced.err
+
+
+def test_a_storm_of_go_preemptions_during_opens_and_dials(runner: Runner) -> None:
+    command = (go_program("storm"), f"{network.ECHO[0]}:{network.ECHO_PORT}", "/app/config.json", "300")
+    traced = runner.traced(*command, GOGC="1")
+    assert (traced.status, traced.out) == (0, "300 of 300\n"), traced
