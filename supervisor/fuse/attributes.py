@@ -182,6 +182,8 @@ class AttributeCalls:
             raise failure(errno.EOPNOTSUPP)
         if node.paths and name.startswith(_NAMESPACES) and tree.knowledge.has_no_xattrs(node.path):
             raise failure(errno.ENODATA)
+        if node.is_directory and node.paths and name.startswith(_NAMESPACES) and (yield from self._has_none(node)):
+            raise failure(errno.ENODATA)
         path, handle = self._named(node)
         try:
             return (yield from tree.ask(GetXattr(path, handle, name), Value)).content
@@ -189,6 +191,18 @@ class AttributeCalls:
             if error.errno == errno.EOPNOTSUPP and len(self._unsupported) < _FAMILIES:
                 self._unsupported.add(family)
             raise
+
+    # `ls -l` asks a directory for three of them, one after the other, and its files for none: those are known by then.
+    def _has_none(self, node: Node) -> Work[bool]:
+        path = node.path
+        ticket = self._tree.knowledge.ticket()
+        try:
+            found = yield from self._tree.ask(ListXattr(path, 0), Value)
+        except OSError:
+            return False
+        if not found.content:
+            self._tree.knowledge.saw_no_xattrs(path, ticket)
+        return not found.content
 
     def listxattr(self, request: Request) -> Work[bytes]:
         """LISTXATTR: one round trip, unless there are known to be none."""

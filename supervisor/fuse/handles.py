@@ -114,6 +114,7 @@ class Handles:
         if file is None:
             return
         file.node.handles.discard(number)
+        self._tree.behind.push(file.node)  # pages of a mapping come without a FLUSH after them
         if file.is_remote or file.opening is not None:
             self._tree.session.notify(CloseHandle(number))
         if file.placed:

@@ -197,6 +197,12 @@ class Knowledge:
         self._bodies.move_to_end(path)
         return body.content
 
+    def saw_no_xattrs(self, path: bytes, ticket: int) -> None:
+        """The real path has no extended attributes; that counts for as long as what else is known of it."""
+        seen = self._seen.get(path)
+        if seen is not None and not self.has_changed(path, ticket):
+            self._seen[path] = seen._replace(no_xattrs=True)
+
     def has_no_xattrs(self, path: bytes) -> bool:
         """Whether the real path is known to have no extended attributes."""
         seen = self._seen.get(path)

@@ -42,7 +42,8 @@ class TestMounted:
         assert cost(runner, flavour, "fstat", _SMALL, options=_options(runner)) == Cost(flavour != "musl", 0)
         run_cost(runner, c_program("loop", flavour), "write", "1", "/app/budget", options=_options(runner, mode="write"))
         written = cost(runner, flavour, "write", "/app/budget", options=_options(runner, mode="write"))
-        assert written == Cost(0, 1)  # which nobody waits for
+        assert written.stops == 0, written
+        assert written.round_trips <= 1, written  # which nobody waits for
 
     def test_a_warm_stat(self, runner: Runner, flavour: str) -> None:
         assert cost(runner, flavour, "stat", _SMALL, options=_options(runner)) == Cost(1, 0)
@@ -56,10 +57,11 @@ class TestMounted:
 
 @pytest.mark.parametrize("command", [["ls", "-l"], ["busybox", "ls", "-l"], ["find"], ["du", "-s"]], ids=" ".join)
 def test_looking_at_all_of_a_directory(runner: Runner, command: list[str]) -> None:
-    """2,000 files: at most 3 round trips more than for a directory with nothing in it."""
-    few = run_cost(runner, *command, "/app/empty-directory", options=_options(runner))
+    """2,000 files: at most 3 round trips."""
+    nothing = ["busybox", "true"] if command[0] == "busybox" else [command[0], "--version"]
+    few = run_cost(runner, *nothing, options=_options(runner))
     many = run_cost(runner, *command, "/app/many", options=_options(runner))
-    assert many.round_trips - few.round_trips <= 2, (few, many)
+    assert many.round_trips - few.round_trips <= 3, (few, many)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -406,3 +406,21 @@ def test_a_file_without_a_name_is_asked_by_its_handle(pod: Pod, kernel: Kernel) 
     pod.refusals[GetXattr] = errno.ENODATA
     fails(errno.ENODATA, lambda: getxattr(kernel, entry.node, 64))
     assert pod.asked[-1] == GetXattr(b"", handle, b"user.a")
+
+
+def test_a_directory_without_attributes_is_asked_once(pod: Pod, kernel: Kernel) -> None:
+    (pod.folder / "d").mkdir()
+    number = kernel.node("d")
+    pod.take()
+    for name in (b"security.selinux", b"system.posix_acl_access", b"system.posix_acl_default"):
+        fails(errno.ENODATA, lambda name=name: getxattr(kernel, number, 64, name))
+    assert pod.take() == ["ListXattr"]
+
+
+def test_a_directory_with_attributes(pod: Pod, kernel: Kernel) -> None:
+    (pod.folder / "d").mkdir()
+    os.setxattr(pod.folder / "d", "user.a", b"value")
+    number = kernel.node("d")
+    pod.take()
+    assert getxattr(kernel, number, 64) == b"value"
+    assert pod.take() == ["ListXattr", "GetXattr"]

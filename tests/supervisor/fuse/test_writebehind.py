@@ -159,3 +159,75 @@ def test_what_cannot_be_sent_leaves_nothing_unsent(stage: Stage) -> None:
     (error,) = stage.write(b"abc")
     assert error.errno == errno.EMSGSIZE
     assert (stage.node.unsent, stage.behind.unsent_bytes) == (0, 0)
+
+
+def at(stage: Stage, offset: int, content: bytes, handle: int = 1) -> list[Any]:
+    return stage.begin(stage.behind.write(stage.node, handle, offset, content))
+
+
+def test_small_writes_one_behind_the_other_are_joined_while_one_is_on_its_way(stage: Stage) -> None:
+    for offset, content in ((0, b"ab"), (2, b"cd"), (4, b"e"), (5, b"f")):
+        assert at(stage, offset, content) == [None]
+    assert stage.pod.asked == [WriteHandle(1, 0, b"ab")]
+    assert (stage.node.unsent, stage.behind.unsent_bytes) == (6, 6)
+    stage.acknowledge()
+    assert stage.pod.asked[1:] == [WriteHandle(1, 2, b"cdef")]
+    stage.acknowledge()
+    assert (stage.node.unsent, stage.behind.unsent_bytes) == (0, 0)
+
+
+def test_what_does_not_go_on_where_the_last_write_ended_keeps_its_place(stage: Stage) -> None:
+    for offset, content in ((0, b"ab"), (2, b"cd"), (9, b"x"), (10, b"y"), (0, b"z")):
+        at(stage, offset, content)
+    while stage.pod.waiting:
+        stage.acknowledge()
+    assert stage.pod.asked == [
+        WriteHandle(1, 0, b"ab"), WriteHandle(1, 2, b"cd"), WriteHandle(1, 9, b"xy"), WriteHandle(1, 0, b"z")
+    ]  # fmt: skip
+
+
+def test_a_large_piece_is_sent_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writebehind, "JOINED_BYTES", 4)
+    for offset, content in ((0, b"a"), (1, b"bc"), (3, b"de"), (5, b"f"), (6, b"large")):
+        at(stage, offset, content)
+    assert stage.pod.asked == [
+        WriteHandle(1, 0, b"a"), WriteHandle(1, 1, b"bcde"), WriteHandle(1, 5, b"f"), WriteHandle(1, 6, b"large")
+    ]  # fmt: skip
+
+
+def test_who_needs_the_file_gets_on_its_way_what_is_held(stage: Stage) -> None:
+    at(stage, 0, b"ab")
+    at(stage, 2, b"cd")
+    drained = stage.begin(stage.behind.drained(stage.node))
+    assert len(stage.pod.asked) == 2
+    stage.acknowledge()
+    assert drained == []
+    stage.acknowledge()
+    assert drained == [None]
+    at(stage, 4, b"ef")
+    at(stage, 6, b"gh")
+    everything = stage.begin(stage.behind.all_drained())
+    assert len(stage.pod.asked) == 4
+    stage.acknowledge()
+    stage.acknowledge()
+    assert everything == [None]
+
+
+def test_a_write_through_another_open_file_waits_its_turn(stage: Stage) -> None:
+    at(stage, 0, b"ab")
+    at(stage, 2, b"cd")
+    waits = at(stage, 0, b"over", handle=2)
+    assert waits == []
+    stage.acknowledge()
+    stage.acknowledge()
+    assert waits == [None]
+    assert stage.pod.asked[-1] == WriteHandle(2, 0, b"over")
+
+
+def test_held_data_that_cannot_be_sent_is_told_later(stage: Stage) -> None:
+    at(stage, 0, b"ab")
+    at(stage, 2, b"cd")
+    stage.pod.broken = OSError(errno.EMSGSIZE, "")
+    stage.behind.push(stage.node)
+    assert (stage.node.unsent, stage.behind.unsent_bytes) == (2, 2)
+    assert stage.node.write_errno == errno.EIO
