@@ -23,6 +23,8 @@ from . import kernel
 _MAX_LINKS = 40
 # openat2 gives EAGAIN when a rename anywhere raced with a `..`; it cannot know whether the root was left.
 _RENAME_RETRIES = 64
+# No call takes a longer path, but directories may be deeper: whoever is in one goes on with relative paths.
+_PATH_MAX = 4096
 
 
 _NETWORK = re.compile(rb"/proc/(self/)?net(?=/|\Z)((?:/+[^/]+)*)/*\Z", re.DOTALL)
@@ -54,7 +56,7 @@ class Root:
             is_link = not network[1] and not network[2]
             return _own_network(b"/proc/net" if is_link else b"/proc/self/net" + network[2], follow, directory)
         flags = _path_flags(follow, directory)
-        if not self._in_kernel:
+        if not self._in_kernel or len(path) >= _PATH_MAX:
             return self._walk(path, flags)
         for _ in range(_RENAME_RETRIES):
             try:
@@ -65,8 +67,6 @@ class Root:
         return self._walk(path, flags)
 
     def _walk(self, path: bytes, flags: int) -> int:
-        if len(path) >= 4096:
-            raise _failure(errno.ENAMETOOLONG)
         stack = [os.dup(self.fd)]
         try:
             return self._walk_components(stack, path, flags)

@@ -128,8 +128,9 @@ class Locks:
     def get(self, handle: Handle, request: GetLock) -> LockState:
         """fcntl(2) F_GETLK: what would be in the way of `request.owner`."""
         fd = handle.descriptor()
-        if request.kind not in (READ_LOCK, WRITE_LOCK):
+        if request.kind not in _FLOCK_OPERATIONS:
             raise failure(errno.EINVAL)
+        # NO_LOCK asks for the owner's own locks (F_OFD_GETLK since Linux 6.3): it has to have some.
         asked = _range(request.kind, request.start, request.end)
         with self._file(_place(fd)) as file:
             held = file.held.get(request.owner)

@@ -20,7 +20,6 @@ from . import calls
 from .paths import failure, through
 
 _MAX_LINKS = 40
-_MAX_PATH_BYTES = 4096
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_BYTES = 1024 * 1024
 
@@ -62,8 +61,6 @@ class _Walker:
         self._note(b"/", calls.packed_stat(self._stack[0][0]))
         if not path or b"\0" in path:
             raise failure(errno.EINVAL if path else errno.ENOENT)
-        if len(path) >= _MAX_PATH_BYTES:
-            raise failure(errno.ENAMETOOLONG)
         todo = _components(path)
         links = 0
         while todo:

@@ -12,6 +12,7 @@ absolute one. Magic links (/proc/self/fd/N, /proc/self/cwd) need nothing: what t
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from ...abi.flags import AT_FDCWD, to_int32
 from ...actions import Continue, Decision, Reason, Route, SyscallError
@@ -79,7 +80,7 @@ def find(
     base = opened_path(context, task, dirfd)
     if base is None:
         return _relative(context, task, dirfd, path, write, follow)
-    return find_below(context, base, path, write) if base else REMOTE_OBJECT
+    return find_below(context, base, path, write, to_int32(dirfd) == AT_FDCWD) if base else REMOTE_OBJECT
 
 
 # Behind a directory of this machine: here as well, but for links to the pod. Who walks an absolute path name by name (rsync)
@@ -120,14 +121,16 @@ def opened_path(context: Context, task: Task, fd: int) -> bytes | None:
     return path if path.startswith(b"/") else b""
 
 
-def find_below(context: Context, base: bytes, path: bytes, write: bool) -> Continue | Place:
-    """The relative `path` behind the pod directory `base`."""
+def find_below(context: Context, base: bytes, path: bytes, write: bool, is_directory: bool = True) -> Continue | Place:
+    """The relative `path` behind the pod directory `base`, or what else is open there."""
     name, directory = normalise(mount_of(context).name_of(base) + b"/" + path)
     decision = decide(context, name, write)
-    if decision.route is Route.REMOTE and (base.endswith(DELETED) or _climbs(path)):
-        # The kernel alone knows what is below a directory without a name, and what is above one that may be a link.
-        return Continue(decision)
+    if decision.route is Route.REMOTE and base.endswith(DELETED):
+        return Continue(decision)  # the kernel alone knows what is below a directory without a name
     native, _ = normalise(base + b"/" + path)
+    if decision.path == native and (_climbs(path) or (path.startswith(b"..") and not is_directory)):
+        native = _as_written(base + b"/" + path)
+        decision = replace(decision, path=native)
     tail = _tail(path) if directory else b""
     # A mapping of something below the directory is no place where the kernel would get by itself.
     return Place(name, decision, directory, base=base if decision.path == native else b"", tail=tail)
@@ -144,6 +147,8 @@ def find_absolute(context: Context, task: Task, path: bytes, *, write: bool = Fa
     if decision.route is Route.REMOTE or decision.path or (b"/.." in path and leaves_pod(context, path)):
         if decision.route is Route.REMOTE and decision.path != name:
             mount_of(context).note_name(decision.path, name)
+        elif decision.route is Route.REMOTE and _climbs(path):
+            decision = replace(decision, path=_as_written(path))
         return Place(name, decision, directory, tail=_tail(path) if directory else b"")
     crossed = crossing(context, name, write)
     if crossed is None:
@@ -162,6 +167,11 @@ def _climbs(path: bytes) -> bool:
     # Whether a `..` comes after a name.
     parts = [part for part in path.split(b"/") if part not in (b"", b".")] if b".." in path else []
     return b".." in parts and parts.count(b"..") != next((n for n, part in enumerate(parts) if part != b".."), len(parts))
+
+
+# Without what means nothing; `..` behind a name stays, since the name may be a link or no directory: only the pod knows.
+def _as_written(path: bytes) -> bytes:
+    return b"/" + b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
 
 
 # mkdir("x/") makes a directory, mkdir("x/.") does not: the end has to stay as it is.

@@ -87,7 +87,7 @@ def test_the_end_is_last_even_if_it_was_met_before(walk, tree):
         (b"/usr/lib/file/", errno.ENOTDIR, b"/usr/lib/file", b""),
         (b"/usr/lib/file/..", errno.ENOTDIR, b"/usr/lib/file", b""),
         (b"/" + b"x" * 256, errno.ENAMETOOLONG, b"/", b""),
-        (b"/x" * 2048, errno.ENAMETOOLONG, b"/", b""),
+        (b"/x" * 2048, errno.ENOENT, b"/", b"/x"),  # longer than any call takes, but directories may be so deep
         (b"", errno.ENOENT, b"/", b""),
         (b"/a\0b", errno.EINVAL, b"/", b""),
     ],
