@@ -29,6 +29,8 @@ from .holder import port_holder
 from .relay.process import RelayHandle
 from .tracer import arch, filters
 from .tracer.asks import Asks
+from .tracer.compiled import Compiled
+from .tracer.compiled import library as compiled_library
 from .tracer.doorbell import Doorbell
 from .tracer.doors import Doors
 from .tracer.driver import Driver
@@ -172,9 +174,12 @@ class Session:
             root = tree.add_root(launched.pid)
             if wanted.working_directory:
                 root.process.traps = _IN_POD_DIRECTORY
-            loop = Loop(driver, tree, doorbell, launched, wanted.arguments[0])
+            compiled = self._compiled(context)
+            loop = Loop(driver, tree, doorbell, launched, wanted.arguments[0], compiled)
             self._connect(loop, driver, context, Sweeper(tree, context))
             end = self._loop_with_signals(loop, driver)
+            if compiled is not None:
+                compiled.close()
         finally:
             doorbell.remove()
             if self._doors is not None:
@@ -199,6 +204,15 @@ class Session:
 
             driver.observer = Tracer().observe
         return driver
+
+    # The innermost loop in C; None where it was not built, and with --trace, which wants to see every call.
+    def _compiled(self, context: Context) -> Compiled | None:
+        library = None if self._config.trace else compiled_library()
+        if library is None:
+            return None
+        native = arch.native()
+        quick = checks(native.syscall_numbers, mounted=context.mount is not None)
+        return Compiled(library, context, quick, native.audit)
 
     def _start(self, wanted: Program, path: bytes) -> Start:
         native = arch.native()

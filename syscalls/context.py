@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..agent.wire.messages import Address, Pod
-from .actions import Continue, Decision
+from .actions import Decision
+from .known import Directories, KnownPaths, PathSet
 from .mount import Mount
 from .net.learnt import NameTable
 from .net.links import KnownInterfaces
@@ -51,6 +52,7 @@ class Context:
     by syscalls/files/place.py): such a call costs one look-up. `routes_port`: nl_pid of the relay's netlink socket, or 0.
     `interfaces`: the pod's, as last seen. `mount`: the pod's files, if they are mounted; without it they are copied.
     `plain_paths`: relative paths on which no link of this machine to the pod was found, when they were first used.
+    `directories`: absolute ones without a link, as crossing.py has found them a moment ago.
     `read_link`: the target of a symbolic link of this machine, b"" for any other file, None for none.
     """
 
@@ -66,9 +68,10 @@ class Context:
     routes_port: int = 0
     interfaces: KnownInterfaces = field(default_factory=KnownInterfaces)
     sockets: Sockets = field(default_factory=Sockets)
-    local_reads: dict[bytes, Continue] = field(default_factory=dict)
-    local_writes: dict[bytes, Continue] = field(default_factory=dict)
-    plain_paths: set[bytes] = field(default_factory=set)
+    local_reads: KnownPaths = field(default_factory=KnownPaths)
+    local_writes: KnownPaths = field(default_factory=KnownPaths)
+    plain_paths: PathSet = field(default_factory=PathSet)
+    directories: Directories = field(default_factory=Directories)
     names: NameTable = field(default_factory=NameTable)
     mount: Mount | None = None
     doors: Doors | None = None

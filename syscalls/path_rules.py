@@ -115,6 +115,13 @@ _MISSING = {reason: Decision(Route.MISSING, reason) for reason in Reason}
 _POD = {reason: Decision(Route.REMOTE, reason) for reason in Reason}
 
 
+# For `local_trees`: of _TREES those without an exception, and places that have some.
+_PLAIN_TREES = (
+    b"lib", b"lib32", b"lib64", b"libx32", b"usr", b"bin", b"sbin", b"opt", b"tmp", b"var/tmp", b"snap", b"run", b"selinux",
+    b"nix",
+)  # fmt: skip
+_WITH_EXCEPTIONS = (b"/etc", b"/proc", b"/sys", b"/dev")
+
 # mirrord compiles `replacement` with $name, ${name}, $1 and $$; a group that did not take part is empty.
 _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)\}|([0-9A-Za-z_]+))")
 
@@ -208,6 +215,23 @@ class PathRules:
             self._writable[pod_path] = known
         return known
 
+    def local_trees(self) -> tuple[bytes, ...]:
+        """Directories, with a slash at the end, of which everything below is local, for reading and for writing.
+
+        Not all of them, only what is plain to see; but for /proc, /sys and /dev, which may be in them all the same.
+        """
+        config = self._config
+        if self._mode is FsMode.LOCAL:
+            return (b"/",)
+        if config.from_pod or config.mapping or config.not_found or config.read_write or config.read_only:
+            return ()
+        own = (config.working_directory, config.temporary_directory)
+        trees = [b"/%s/" % name for name in _PLAIN_TREES]
+        trees += [place.rstrip(b"/") + b"/" for place in own if place.startswith(b"/")]
+        hidden = (config.home.rstrip(b"/") + b"/" + name.encode() for name in (*_HIDDEN_IN_HOME, ".aws"))
+        elsewhere = [*_WITH_EXCEPTIONS, *config.volumes, *hidden]
+        return tuple(tree for tree in dict.fromkeys(trees) if not any(_overlap(tree, place) for place in elsewhere))
+
     def pattern_of(self, path: bytes, decision: Decision) -> str:
         """The pattern of the user, as written, that led to `decision`, which is that of `path`; empty if none did."""
         patterns = {
@@ -279,6 +303,12 @@ class PathRules:
                 return True
             path = path.rpartition("/")[0]
         return False
+
+
+# Whether one is in the other or they are the same; letters of either case count as one.
+def _overlap(tree: bytes, place: bytes) -> bool:
+    tree, place = tree.lower(), place.rstrip(b"/").lower() + b"/"
+    return tree.startswith(place) or place.startswith(tree)
 
 
 def _text(path: bytes) -> str:

@@ -66,6 +66,10 @@ class Policy:
             self._files[key] = decision
         return decision
 
+    def local_trees(self) -> tuple[bytes, ...]:
+        """See `PathRules.local_trees`."""
+        return self._rules.local_trees()
+
     def outgoing(self, protocol: str, peer: Address, own_ports: Container[int], names: Collection[str] = ()) -> Decision:
         """connect(2), sendto(2): `protocol` is "tcp", "udp" or "icmp"; `own_ports`: where supervised programs listen.
 

@@ -18,10 +18,11 @@ from .files.mounted.quick import CHECKS as MOUNTED_CHECKS
 from .files.mounted.rows import HANDLERS as MOUNTED_HANDLERS
 from .files.mounted.rows import LATER as MOUNTED_LATER
 from .files.mounted.rows import NOTES as MOUNTED_NOTES
-from .files.quick import CHECKS, Check
+from .files.quick import CHECKS
 from .files.rows import HANDLERS as FILE_HANDLERS
 from .net import binding, connecting, creating, datagrams, fastopen, interfaces, listening, names, routes
 from .net.common import IPPROTO_MPTCP
+from .quick import Quick, State, Word
 from .task import Task
 
 Handler = Callable[[Context, Task, Args], Handling]
@@ -199,6 +200,15 @@ def handlers(numbers: Mapping[str, int], *, mounted: bool = False) -> dict[int, 
     return {numbers[name]: (name, routes.before(name, handler)) for name, handler in found}
 
 
-def checks(numbers: Mapping[str, int], *, mounted: bool = False) -> dict[int, Check]:
-    """The short way: syscall number -> check, for calls that need no handler if they are known to be local."""
-    return {numbers[name]: check for name, check in (MOUNTED_CHECKS if mounted else CHECKS).items() if name in numbers}
+OTHER_CHECKS: Mapping[str, Quick] = {
+    "getpeername": Quick(needs=State.NO_SOCKETS),
+    "getsockname": Quick(needs=State.NO_SOCKETS),
+    "clone3": Quick(word=Word(0, process.CLONE_UNTRACED)),
+}
+"""The short way of all but the file calls."""
+
+
+def checks(numbers: Mapping[str, int], *, mounted: bool = False) -> dict[int, Quick]:
+    """The short way: syscall number -> when it is local, for calls that then need no handler."""
+    found = {**(MOUNTED_CHECKS if mounted else CHECKS), **OTHER_CHECKS}
+    return {numbers[name]: quick for name, quick in found.items() if name in numbers}

@@ -33,7 +33,7 @@ from ...syscalls.actions import (
     Trap,
 )
 from ...syscalls.context import Args, Context
-from ...syscalls.files.quick import Check
+from ...syscalls.quick import Quick
 from ...syscalls.table import Handler
 from ..errors import InternalError, TraceeGone
 from . import ptrace
@@ -62,7 +62,7 @@ class Driver:
         arch: Arch,
         ask: Callable[[Message], int],
         later_filter: Callable[[frozenset[str]], bytes],
-        checks: Mapping[int, Check] | None = None,
+        checks: Mapping[int, Quick] | None = None,
     ) -> None:
         self.context = context
         self.handlers = dict(handlers)
@@ -70,7 +70,7 @@ class Driver:
         self.parked: dict[int, Tracee] = {}
         """Request id -> the thread that waits for its reply."""
         self._observer: Observer | None = None
-        self._quick = dict(checks or {})
+        self._quick = {sysno: quick.check for sysno, quick in (checks or {}).items()}
         self._ask = ask
         self._later_filter = later_filter
         self._numbers = arch.syscall_numbers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from ..errors import InternalError, TraceeGone
 from . import privileges, ptrace
 from .arch import Arch
+from .compiled import Compiled
 from .doorbell import RING, Doorbell
 from .driver import Driver
 from .launch import Launched
@@ -42,8 +44,15 @@ Post = Callable[[], None]
 class Loop:
     """Supervises one program and everything it starts, until the last of it has ended."""
 
-    def __init__(self, driver: Driver, tree: Tree, doorbell: Doorbell, launched: Launched, program: str) -> None:
-        self.stops = 0
+    def __init__(
+        self,
+        driver: Driver,
+        tree: Tree,
+        doorbell: Doorbell,
+        launched: Launched,
+        program: str,
+        compiled: Compiled | None = None,
+    ) -> None:
         self.root_end: Ended | None = None
         self.on_ring: Callable[[], None] = lambda: None
         """Called after the doorbell, and before tracees are judged by state that the relay may have changed."""
@@ -54,10 +63,17 @@ class Loop:
         self._doorbell = doorbell
         self._launched = launched
         self._program = program
+        self._compiled = compiled
+        self._stops = 0
         self._posted: deque[Post] = deque()
         self._started: bool = False
         self._is_stopped = False
         self._told: set[str] = set()
+
+    @property
+    def stops(self) -> int:
+        """Of all supervised threads so far."""
+        return self._stops + (self._compiled.stops if self._compiled is not None else 0)
 
     def post(self, work: Post) -> None:
         """Have `work` done by the loop's thread. Any thread; never blocks."""
@@ -86,14 +102,16 @@ class Loop:
     def run(self) -> Ended:
         """Until no tracee is left. Returns how the first process ended; UsageError if it could not be executed."""
         tracees = self._tree.tracees
-        waitpid = os.waitpid
         at_seccomp_stop = self._driver.at_seccomp_stop
+        # With an observer every call takes the long way, to have something to tell.
+        compiled = self._compiled if self._driver.observer is None else None
+        wait = compiled.wait if compiled is not None else functools.partial(os.waitpid, -1, ptrace.WALL)
         while tracees:
-            tid, status = waitpid(-1, ptrace.WALL)
+            tid, status = wait()
             tracee = tracees.get(tid)
             try:
                 if status == SECCOMP_STATUS and tracee is not None and self._started:
-                    self.stops += 1
+                    self._stops += 1
                     if not at_seccomp_stop(tracee):
                         self._refuse(tracee)
                 else:
@@ -102,9 +120,24 @@ class Loop:
                 # It was killed while stopped; its end is the next thing waitpid reports of it.
                 if tracee is not None:
                     self._driver.abandon(tracee)
+            if compiled is not None:
+                self._lend(compiled, tid)
+        if compiled is not None:
+            self._end_rest(compiled)
         if self.root_end is None:
             raise InternalError("the first process ended unseen")
         return self.root_end
+
+    # From a stop that has been dealt with here: the next one may be dealt with there, if no call is in progress then.
+    def _lend(self, compiled: Compiled, tid: int) -> None:
+        tracee = self._tree.tracees.get(tid)
+        if tracee is not None and tracee.call is None and self._started:
+            compiled.lend(tid, tracee.space.memory)
+
+    def _end_rest(self, compiled: Compiled) -> None:
+        for tid, status in compiled.rest():
+            if isinstance(classify(status), Ended):
+                self.on_child_end(tid)
 
     def _dispatch(self, tid: int, tracee: Tracee | None, stop: Stop) -> None:
         if tid == self._doorbell.pid:
@@ -114,7 +147,7 @@ class Loop:
         elif isinstance(stop, Ended):
             self._ended(tracee, stop)
         else:
-            self.stops += 1
+            self._stops += 1
             self._stopped(tracee, stop)
 
     def _stopped(self, tracee: Tracee, stop: Stop) -> None:
@@ -133,6 +166,8 @@ class Loop:
         elif isinstance(stop, ExecStop):
             for replaced in self._tree.executed(tid):
                 self._driver.abandon(replaced)
+                if self._compiled is not None:
+                    self._compiled.take_back(replaced.tid)
             self._started = True
             self._tell(privileges.lost(tid))
             ptrace.cont(tid)

@@ -199,7 +199,7 @@ def remember(context: Context, path: bytes, write: bool, decision: Decision) -> 
     known = context.local_writes if write else context.local_reads
     if len(known) >= _KNOWN_LIMIT:
         known.clear()
-    return known.setdefault(path, Continue(decision))
+    return known.remember(path, Continue(decision))
 
 
 def leaves_pod(context: Context, path: bytes) -> bool:

@@ -1,71 +1,34 @@
-"""The short way for calls on paths that are known to be local, which is nearly every stop of most programs.
-
-A check looks at the path and says whether the kernel may run the call untouched; no handler is begun. It knows only
-what handlers have decided before (`Context.local_reads`, `local_writes`): on anything else it says no, and the handler
-decides. Whatever a check lets through, the handler would have let through as well.
-"""
+"""The short way (../quick.py) for file calls, where the pod's files are copied when they are opened."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..abi.flags import O_PATH, WRITING
-from ..actions import SyscallError
-from ..context import Args, Context
-from ..task import Task
+from ..quick import KnownPath, Quick, State
 
-Check = Callable[[Context, Task, Args], bool]
-"""True: let the kernel run it."""
+_RELATIVE = State.NO_OBJECTS
 
 
-def opens(path_argument: int, flags_argument: int) -> Check:
+def opens(path: int, flags: int, relative: State, dirfd: int = -1) -> Quick:
     """open(2), openat(2) of a path known for what it is opened for."""
-
-    def check(context: Context, task: Task, args: Args) -> bool:
-        try:
-            path = task.read_string(args[path_argument])
-        except SyscallError:
-            return False
-        flags = args[flags_argument]
-        return path in (context.local_writes if flags & WRITING and not flags & O_PATH else context.local_reads)
-
-    return check
+    return Quick((KnownPath(path, dirfd, flags=flags, writing=WRITING, unless=O_PATH, relative=relative),))
 
 
-def first_argument(context: Context, task: Task, args: Args) -> bool:
-    """stat(2), lstat(2), readlink(2) of a known path."""
-    try:
-        return task.read_string(args[0]) in context.local_reads
-    except SyscallError:
-        return False
+_FIRST = Quick((KnownPath(0, relative=_RELATIVE),))
+_SECOND = Quick((KnownPath(1, 0, empty=State.NO_OBJECTS, relative=_RELATIVE),))
+_DESCRIPTOR = Quick(needs=State.NO_OBJECTS)
 
-
-def second_argument(context: Context, task: Task, args: Args) -> bool:
-    """fstatat(2), statx(2), readlinkat(2) of a known path; of a descriptor, while none can be the pod's."""
-    try:
-        path = task.read_string(args[1])
-    except SyscallError:
-        return False
-    return path in context.local_reads or not (path or context.objects)
-
-
-def descriptor(context: Context, task: Task, args: Args) -> bool:
-    """fstat(2), getdents64(2) and others on a descriptor, while none can be the pod's."""
-    return not context.objects
-
-
-CHECKS: dict[str, Check] = {
-    "open": opens(0, 1),
-    "openat": opens(1, 2),
-    "stat": first_argument,
-    "lstat": first_argument,
-    "readlink": first_argument,
-    "newfstatat": second_argument,
-    "statx": second_argument,
-    "readlinkat": second_argument,
-    "fstat": descriptor,
-    "getdents": descriptor,
-    "getdents64": descriptor,
-    "fchdir": descriptor,
+CHECKS: dict[str, Quick] = {
+    "open": opens(0, 1, _RELATIVE),
+    "openat": opens(1, 2, _RELATIVE, 0),
+    "stat": _FIRST,
+    "lstat": _FIRST,
+    "readlink": _FIRST,
+    "newfstatat": _SECOND,
+    "statx": _SECOND,
+    "readlinkat": _SECOND,
+    "fstat": _DESCRIPTOR,
+    "getdents": _DESCRIPTOR,
+    "getdents64": _DESCRIPTOR,
+    "fchdir": _DESCRIPTOR,
 }
-"""Syscall name -> check, for those that have one."""
+"""Syscall name -> when it is local, for those that have a short way."""

@@ -46,13 +46,17 @@ def crossing(context: Context, path: bytes, write: bool) -> Crossing | None:
 
 
 def _first_link(context: Context, path: bytes) -> tuple[bytes, bytes] | None:
-    end = 0
+    parent = path.rpartition(b"/")[0]
+    is_known = context.directories.has(parent)
+    end = len(parent) if is_known else 0
     while end < len(path):
         end = path.find(b"/", end + 1)
         end = len(path) if end < 0 else end
         target = context.read_link(path[:end])
-        if target is None:
-            return None
         if target:
             return path[:end], target
+        if end == len(path) and parent and not is_known:
+            context.directories.add(parent)
+        if target is None:
+            return None
     return None

@@ -18,6 +18,7 @@ from ...abi.flags import AT_FDCWD, to_int32
 from ...actions import Continue, Decision, Reason, Route, SyscallError
 from ...context import Context
 from ...mount import Mount
+from ...quick import MAGIC
 from ...task import Task
 from ..place import (
     BAD_ARGUMENT,
@@ -41,7 +42,6 @@ DELETED = b" (deleted)"
 
 REMOTE_OBJECT = Continue(Decision(Route.REMOTE, Reason.REMOTE_OBJECT))
 _PLAIN_LIMIT = 65536
-_MAGIC = (b"/proc/", b"/dev/fd/", b"/dev/std")
 
 
 def mount_of(context: Context) -> Mount:
@@ -160,7 +160,7 @@ def find_absolute(context: Context, task: Task, path: bytes, *, write: bool = Fa
 
 def is_magic(path: bytes) -> bool:
     """Whether an absolute path may lead into the mount though policy leaves it to the kernel."""
-    return path.startswith(_MAGIC)
+    return path.startswith(MAGIC)
 
 
 def _climbs(path: bytes) -> bool:

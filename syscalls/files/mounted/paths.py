@@ -118,11 +118,16 @@ CALLS: tuple[PathCall, ...] = (
 )
 """All of them."""
 
+CHANGES = frozenset({"rename", "renameat", "renameat2", "symlink", "symlinkat", "link", "linkat"})
+"""Calls that may put a symbolic link where a directory was."""
+
 _NO_EMPTY_PATH = frozenset({"inotify_add_watch"})
 
 
 def _handler(call: PathCall) -> Handler:
     def handler(context: Context, task: Task, args: Args) -> Handling:
+        if call.name in CHANGES:
+            context.directories.clear()
         places = [_find(context, task, args, path, call) for path in call.paths]
         targets = [
             Target(path.at, place, _follows(path, args))

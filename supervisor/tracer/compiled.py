@@ -1,0 +1,166 @@
+"""The compiled innermost loop (hot.c): where it is, and Python's side of it.
+
+It is optional: pip builds it where there is a C compiler, and without it loop.py waits by itself, with the same result.
+MIRRORD_TRACE_LOOP=python or compiled forces the one or the other.
+
+It is lent tracees for which it may deal with stops on its own, and it is told what it has to know: descriptions of calls
+(syscalls/quick.py), and every path that becomes known or is forgotten (syscalls/known.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...syscalls.context import Context
+from ...syscalls.known import KnownPaths, PathSet
+from ...syscalls.quick import Quick, state_of
+from ..errors import UsageError
+
+VARIABLE = "MIRRORD_TRACE_LOOP"
+FOLLOW_VARIABLE = "MIRRORD_TRACE_FOLLOW"
+"""0: the tracer does not move to the CPU of a tracee that stops again and again."""
+
+
+class _Library(ctypes.CDLL):
+    # The functions of hot.c that return something other than an int, and those that are given addresses.
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        pointer, text, number, word = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint64
+        self.hot_new.restype = pointer
+        self.hot_new.argtypes = (ctypes.c_uint32, word, number)
+        self.hot_free.argtypes = (pointer,)
+        self.hot_stops.argtypes = (pointer,)
+        self.hot_stops.restype = word
+        self.hot_call.argtypes = (pointer, number, number, number, number, word)
+        self.hot_path.argtypes = (pointer, *[number] * 5, *[ctypes.c_uint] * 4, number)
+        self.hot_tree.argtypes = (pointer, text)
+        self.hot_add.argtypes = (pointer, number, text, ctypes.c_size_t)
+        self.hot_clear.argtypes = (pointer, number)
+
+
+class Compiled:
+    """One loop. Belongs to the tracer's thread."""
+
+    def __init__(self, library: Path, context: Context, calls: Mapping[int, Quick], audit_arch: int) -> None:
+        self._library = _Library(library)
+        # These return at once, so they keep the GIL; waiting gives it up.
+        self._quick = ctypes.PyDLL(str(library))
+        self._context = context
+        device = context.mount.device if context.mount is not None else 0
+        follows = os.environ.get(FOLLOW_VARIABLE) != "0"
+        self._hot = ctypes.c_void_p(self._library.hot_new(audit_arch, device, follows))
+        if not self._hot:
+            raise MemoryError
+        self._status = ctypes.c_int()
+        self._address = ctypes.byref(self._status)
+        self._stops = 0
+        for number, quick in calls.items():
+            self._describe(number, quick)
+        for tree in context.policy.local_trees():
+            self._library.hot_tree(self._hot, tree)
+        for number, known in enumerate(self._known()):
+            known.copy = _Set(self._library, self._hot, number)
+            for path in known:
+                known.copy.add(path)
+
+    # In the order of the sets in hot.h.
+    def _known(self) -> tuple[KnownPaths | PathSet, ...]:
+        context = self._context
+        return context.local_reads, context.local_writes, context.plain_paths, context.directories
+
+    def _describe(self, number: int, quick: Quick) -> None:
+        word, bits = (quick.word.at, quick.word.bits) if quick.word is not None else (-1, 0)
+        self._library.hot_call(self._hot, number, int(quick.needs), quick.changes, word, bits)
+        for path in quick.paths:
+            conditions = path.writing, path.unless, int(path.empty), int(path.relative)
+            self._library.hot_path(
+                self._hot, number, path.at, path.dirfd, path.write, path.flags, *conditions, path.magic
+            )  # fmt: skip
+
+    def wait(self) -> tuple[int, int]:
+        """The next stop or end that is not dealt with in C, as `os.waitpid(-1, WALL)` returns it."""
+        while True:
+            tid = self._library.hot_wait(self._hot, int(state_of(self._context)), self._address)
+            if tid > 0:
+                return tid, self._status.value
+            if -tid != errno.EINTR:
+                raise OSError(-tid, os.strerror(-tid))
+
+    def rest(self) -> list[tuple[int, int]]:
+        """What has been waited for and not been returned yet: once nobody waits any more."""
+        found = []
+        while (tid := self._library.hot_rest(self._hot, self._address)) > 0:
+            found.append((tid, self._status.value))
+        return found
+
+    def lend(self, tid: int, memory: int) -> None:
+        """Let it deal with the stops of this thread, until `wait` returns one. `memory`: see `AddressSpace.memory`."""
+        self._quick.hot_lend(self._hot, tid, memory)
+
+    def take_back(self, tid: int) -> None:
+        """The thread has gone without an end of its own to be waited for."""
+        self._quick.hot_take_back(self._hot, tid)
+
+    @property
+    def stops(self) -> int:
+        """How many stops it has dealt with."""
+        return int(self._library.hot_stops(self._hot)) if self._hot else self._stops
+
+    def close(self) -> None:
+        """Free everything; nobody may be lent, and no path be told, any more."""
+        for known in self._known():
+            known.copy = None
+        if self._hot:
+            self._stops = self.stops
+            self._library.hot_free(self._hot)
+            self._hot = ctypes.c_void_p()
+
+
+class _Set:
+    # Implements syscalls.known.Copy.
+    def __init__(self, library: _Library, hot: ctypes.c_void_p, number: int) -> None:
+        self._library = library
+        self._hot = hot
+        self._number = number
+
+    def add(self, path: bytes) -> None:
+        self._library.hot_add(self._hot, self._number, path, len(path))
+
+    def clear(self) -> None:
+        self._library.hot_clear(self._hot, self._number)
+
+
+def library() -> Path | None:
+    """The built library, or None where there is none or MIRRORD_TRACE_LOOP says python.
+
+    UsageError if MIRRORD_TRACE_LOOP says compiled and there is none, or says something else.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", "python", "compiled"):
+        raise UsageError(f"{VARIABLE}={wanted}: it may be python or compiled")
+    if wanted == "python":
+        return None
+    found = next(iter(sorted(Path(__file__).parent.glob("hot.*.so")) + sorted(Path(__file__).parent.glob("hot.so"))), None)
+    if found is not None and _loads(found):
+        return found
+    if wanted == "compiled":
+        raise UsageError(f"{VARIABLE}=compiled: the library was not built; it takes a C compiler when mirrord-trace is installed")
+    return None
+
+
+def _loads(path: Path) -> bool:
+    # One that was built for another machine or C library is as good as none.
+    try:
+        ctypes.CDLL(str(path)).hot_wait  # noqa: B018
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def name() -> str:
+    """Which loop is in use, for people."""
+    return "python" if library() is None else "compiled"

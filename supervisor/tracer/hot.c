@@ -1,0 +1,243 @@
+/* The innermost loop of the tracer (loop.py), for speed: waits, and lets calls that are known to be local pass.
+ *
+ * Optional: without it loop.py does the same by itself. It is a plain shared library without any of Python's API, called
+ * by compiled.py through ctypes, which gives up the GIL meanwhile. Everything here belongs to the thread of the tracer,
+ * which alone calls these functions, so there are no locks.
+ *
+ * Nothing is decided here. What may pass are calls whose paths Python has found to be local (the sets below are copies of
+ * syscalls/known.py), and paths of which the same can be told in the same way: below a tree of which policy says that all
+ * of it is local, and no symbolic link (syscalls/files/mounted/crossing.py). Everything else is returned to Python as
+ * waitpid(2) gave it, and so is every stop of a thread that Python has not lent: one whose call is in progress, that is
+ * new, or that has just executed another program. */
+#include "hot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SECCOMP_STATUS (PTRACE_EVENT_SECCOMP << 16 | SIGTRAP << 8 | 0x7f)
+#define SYSCALL_STOP (SIGTRAP | 0x80)
+
+enum {
+    DRAIN_EVERY = 16, /* stops */
+    FOLLOW_EVERY = 256,
+};
+
+/* -- stops ---------------------------------------------------------------------------------------------------------- */
+
+static struct task *task_of(struct hot *hot, pid_t tid) {
+    struct task *page = tid > 0 && tid < TASK_PAGES * TASKS_IN_PAGE ? hot->tasks[tid / TASKS_IN_PAGE] : NULL;
+    return page ? &page[tid % TASKS_IN_PAGE] : NULL;
+}
+
+static int may_pass(struct hot *hot, pid_t tid, int memory, const struct __ptrace_syscall_info *about) {
+    if (about->op != PTRACE_SYSCALL_INFO_SECCOMP || about->arch != hot->arch || about->seccomp.nr >= MOST_CALLS)
+        return 0;
+    const struct call *call = &hot->calls[about->seccomp.nr];
+    if (!call->is_known || !(call->needs & hot->state))
+        return 0;
+    const uint64_t *args = (const uint64_t *)about->seccomp.args;
+    if (call->word >= 0) {
+        uint64_t word, address = args[call->word];
+        if (memory < 0 || address > INT64_MAX || pread(memory, &word, sizeof word, (off_t)address) != sizeof word ||
+            (word & call->bits))
+            return 0;
+    }
+    for (int at = 0; at < call->paths; at++)
+        if (!hot_is_local(hot, &call->path[at], tid, memory, args))
+            return 0;
+    if (call->changes)
+        hot_forget(&hot->sets[DIRECTORIES]);
+    return 1;
+}
+
+static void run_anywhere(struct hot *hot) {
+    if (hot->placed)
+        sched_setaffinity(0, sizeof hot->all_cpus, &hot->all_cpus);
+    hot->placed = 0;
+}
+
+/* One that stops again and again is answered several times as fast by a tracer on its own CPU: the two never run at once, and
+ * waking another CPU is most of what a stop costs. */
+static void follow(struct hot *hot, pid_t tid) {
+    if (tid != hot->last) {
+        hot->last = tid;
+        hot->in_a_row = 0;
+        run_anywhere(hot);
+        return;
+    }
+    if (++hot->in_a_row % FOLLOW_EVERY || !hot->follow)
+        return;
+    char name[64], text[1024];
+    snprintf(name, sizeof name, "/proc/%d/stat", tid);
+    int file = open(name, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return;
+    ssize_t got = read(file, text, sizeof text - 1);
+    close(file);
+    text[got > 0 ? got : 0] = 0;
+    char *field = strrchr(text, ')');
+    for (int number = 2; field && number < 39; number++)
+        field = strchr(field + 1, ' ');
+    int cpu = field ? atoi(field + 1) : -1;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &hot->all_cpus))
+        return;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    hot->placed = !sched_setaffinity(0, sizeof one, &one);
+}
+
+/* Whether the stop has been dealt with. */
+static int deal_with(struct hot *hot, pid_t tid, int status) {
+    struct task *task = task_of(hot, tid);
+    if (!task || !task->is_lent)
+        return 0;
+    if (status == SECCOMP_STATUS) {
+        struct __ptrace_syscall_info about;
+        long got = ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof about, &about);
+        if (got >= (long)(offsetof(struct __ptrace_syscall_info, seccomp) + sizeof about.seccomp.args + 8) &&
+            may_pass(hot, tid, task->memory, &about)) {
+            hot->stops++;
+            follow(hot, tid);
+            ptrace(PTRACE_CONT, tid, 0, 0); /* ESRCH: killed meanwhile; its end comes next */
+            return 1;
+        }
+    } else if (WIFSTOPPED(status) && status >> 16 == 0 && WSTOPSIG(status) != SYSCALL_STOP) {
+        hot->stops++;
+        ptrace(PTRACE_CONT, tid, 0, (void *)(long)WSTOPSIG(status));
+        return 1;
+    }
+    task->is_lent = 0;
+    return 0;
+}
+
+/* waitpid(2) prefers the newest child. Now and then all that have stopped are taken at once, so that the older ones have
+ * their turn while others stop again and again. */
+static void drain(struct hot *hot) {
+    hot->since_drain = hot->queued = hot->next = 0;
+    while (hot->queued < MOST_QUEUED) {
+        int status;
+        pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
+        if (tid <= 0)
+            return;
+        hot->queue[hot->queued].tid = tid;
+        hot->queue[hot->queued++].status = status;
+    }
+}
+
+/* The next stop or end that is Python's, with its status; or -errno of waitpid(2). */
+int hot_wait(struct hot *hot, unsigned state, int *status) {
+    hot->state = state;
+    for (;;) {
+        pid_t tid;
+        if (hot->next < hot->queued) {
+            tid = hot->queue[hot->next].tid;
+            *status = hot->queue[hot->next++].status;
+        } else if (++hot->since_drain >= DRAIN_EVERY) {
+            drain(hot);
+            continue;
+        } else if ((tid = waitpid(-1, status, __WALL)) < 0) {
+            return -errno;
+        }
+        if (!deal_with(hot, tid, *status)) {
+            if (tid != hot->last)
+                run_anywhere(hot);
+            return tid;
+        }
+    }
+}
+
+/* What has been taken from the kernel and not been returned yet; 0 if nothing has. */
+int hot_rest(struct hot *hot, int *status) {
+    if (hot->next >= hot->queued)
+        return 0;
+    *status = hot->queue[hot->next].status;
+    return hot->queue[hot->next++].tid;
+}
+
+/* -- what Python tells ---------------------------------------------------------------------------------------------- */
+
+struct hot *hot_new(uint32_t arch, uint64_t device, int follow) {
+    struct hot *hot = calloc(1, sizeof *hot);
+    if (hot) {
+        hot->arch = arch;
+        hot->device = device;
+        hot->follow = follow && !sched_getaffinity(0, sizeof hot->all_cpus, &hot->all_cpus) && CPU_COUNT(&hot->all_cpus) > 1;
+    }
+    return hot;
+}
+
+void hot_free(struct hot *hot) {
+    run_anywhere(hot);
+    for (int at = 0; at < SETS; at++)
+        hot_forget(&hot->sets[at]);
+    for (int at = 0; at < TASK_PAGES; at++)
+        free(hot->tasks[at]);
+    for (int at = 0; at < hot->tree_count; at++)
+        free(hot->trees[at]);
+    free(hot);
+}
+
+void hot_call(struct hot *hot, unsigned number, unsigned needs, int changes, int word, uint64_t bits) {
+    if (number < MOST_CALLS)
+        hot->calls[number] = (struct call){.is_known = 1, .changes = changes, .word = word, .bits = bits, .needs = needs};
+}
+
+/* After hot_call: one more path of it. */
+void hot_path(struct hot *hot, unsigned number, int at, int dirfd, int write, int flags, unsigned writing, unsigned unless,
+              unsigned empty, unsigned relative, int magic) {
+    struct call *call = number < MOST_CALLS ? &hot->calls[number] : NULL;
+    if (!call || call->paths == MOST_PATHS) {
+        if (call)
+            call->is_known = 0;
+        return;
+    }
+    call->path[call->paths++] = (struct path){.at = at, .dirfd = dirfd, .flags = flags, .write = write, .magic = magic,
+        .writing = writing, .unless = unless, .empty = empty, .relative = relative};
+}
+
+/* All below this path, which ends with a slash, is local, for reading and for writing. */
+void hot_tree(struct hot *hot, const char *path) {
+    if (hot->tree_count < MOST_TREES && (hot->trees[hot->tree_count] = strdup(path)))
+        hot->tree_count++;
+}
+
+void hot_add(struct hot *hot, int number, const char *path, size_t length) {
+    if (number == DIRECTORIES && !hot->sets[DIRECTORIES].count)
+        hot_believe(hot);
+    hot_learn(&hot->sets[number], path, length);
+}
+
+void hot_clear(struct hot *hot, int number) {
+    hot_forget(&hot->sets[number]);
+    if (number == READS || number == WRITES)
+        hot_forget(&hot->sets[TREE]);
+}
+
+/* The next stops of this thread may be dealt with here, until one is returned. `memory`: its /proc/TID/mem, or -1. */
+void hot_lend(struct hot *hot, int tid, int memory) {
+    if (tid <= 0 || tid >= TASK_PAGES * TASKS_IN_PAGE)
+        return;
+    struct task **page = &hot->tasks[tid / TASKS_IN_PAGE];
+    if (!*page && !(*page = calloc(TASKS_IN_PAGE, sizeof **page)))
+        return;
+    (*page)[tid % TASKS_IN_PAGE] = (struct task){1, memory};
+}
+
+/* The thread is gone, or its memory. */
+void hot_take_back(struct hot *hot, int tid) {
+    struct task *task = task_of(hot, tid);
+    if (task)
+        task->is_lent = 0;
+}
+
+uint64_t hot_stops(const struct hot *hot) {
+    return hot->stops;
+}

@@ -1,0 +1,79 @@
+/* What hot.c and hot_paths.c share; see the head of hot.c. */
+#ifndef HOT_H
+#define HOT_H
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+    MOST_CALLS = 512,  /* above every number; x32 numbers are far above */
+    MOST_PATHS = 2,    /* of a call */
+    MOST_TREES = 32,
+    MOST_QUEUED = 256,
+    TASKS_IN_PAGE = 1024,
+    TASK_PAGES = 4096, /* pid_max is at most 4 Mi */
+};
+
+/* Numbers of the sets, as compiled.py has them. TREE: found here, good for reading and writing. */
+enum { READS, WRITES, PLAIN, DIRECTORIES, TREE, SETS };
+
+struct entry {
+    uint64_t hash;
+    uint32_t length;
+    char *text;
+};
+
+struct set {
+    struct entry *entries; /* open addressing; a free one has no text */
+    uint32_t capacity, count;
+};
+
+struct path {
+    int8_t at, dirfd, flags;
+    uint8_t write, magic;
+    uint32_t writing, unless, empty, relative;
+};
+
+struct call {
+    uint8_t is_known, changes, paths;
+    int8_t word;
+    uint32_t needs;
+    uint64_t bits;
+    struct path path[MOST_PATHS];
+};
+
+struct task {
+    uint8_t is_lent;
+    int memory;
+};
+
+struct hot {
+    uint32_t arch;
+    uint64_t device;      /* st_dev of the mounted tree, to which links of this machine may lead; 0: there is none */
+    unsigned state;       /* syscalls/quick.py, State */
+    uint64_t stops;
+    int64_t fresh_until_ns;
+    struct call calls[MOST_CALLS];
+    struct set sets[SETS];
+    struct task *tasks[TASK_PAGES];
+    char *trees[MOST_TREES];
+    int tree_count;
+    struct { pid_t tid; int status; } queue[MOST_QUEUED];
+    int queued, next;
+    unsigned since_drain;
+    int follow;           /* whether to run where the busiest tracee does */
+    pid_t last;
+    unsigned in_a_row;
+    int placed;            /* whether it does */
+    cpu_set_t all_cpus;
+};
+
+/* hot_paths.c */
+void hot_learn(struct set *set, const char *text, size_t length);
+void hot_forget(struct set *set);
+void hot_believe(struct hot *hot);
+int hot_is_local(struct hot *hot, const struct path *rule, pid_t tid, int memory, const uint64_t args[6]);
+
+#endif
