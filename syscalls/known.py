@@ -15,7 +15,7 @@ from .actions import Continue
 _FRESH_S = 1.0
 
 
-class Copy(Protocol):
+class Mirror(Protocol):
     """What is told of changes: a member more, or that nothing of what was said holds any longer."""
 
     def add(self, path: bytes) -> None:
@@ -30,38 +30,38 @@ class Copy(Protocol):
 class KnownPaths(dict[bytes, Continue]):
     """Path as written by the tracee -> what its handler would say. Only grows, until it is cleared."""
 
-    copy: Copy | None = None
+    mirror: Mirror | None = None
 
     def remember(self, path: bytes, final: Continue) -> Continue:
         """Add a path; returns what is known of it, be it from before."""
         known = self.setdefault(path, final)
-        if self.copy is not None:
-            self.copy.add(path)
+        if self.mirror is not None:
+            self.mirror.add(path)
         return known
 
     def clear(self) -> None:
         """See dict.clear."""
         super().clear()
-        if self.copy is not None:
-            self.copy.clear()
+        if self.mirror is not None:
+            self.mirror.clear()
 
 
 class PathSet(set[bytes]):
     """Paths without anything to say about them. Only grows, until it is cleared."""
 
-    copy: Copy | None = None
+    mirror: Mirror | None = None
 
     def add(self, path: bytes) -> None:
         """See set.add."""
         super().add(path)
-        if self.copy is not None:
-            self.copy.add(path)
+        if self.mirror is not None:
+            self.mirror.add(path)
 
     def clear(self) -> None:
         """See set.clear."""
         super().clear()
-        if self.copy is not None:
-            self.copy.clear()
+        if self.mirror is not None:
+            self.mirror.clear()
 
 
 class Directories(PathSet):

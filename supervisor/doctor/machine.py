@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..tracer import compiled
 from .file_system import mounting
 from .finding import Finding
 
@@ -58,6 +59,16 @@ def python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Finding:
     if version >= (3, 10):
         return Finding("python", "ok", what, why)
     return Finding("python", "missing", what, why, "install mirrord-trace with Python 3.10 or later")
+
+
+def loop() -> Finding:
+    """The innermost loop of the tracer: in C, or in Python, which is slower and otherwise the same."""
+    why = "a stop of a local call costs less where the innermost loop is compiled"
+    if compiled.name() == "compiled":
+        return Finding("loop", "ok", "compiled", why)
+    if os.environ.get(compiled.VARIABLE):
+        return Finding("loop", "ok", f"in Python, by {compiled.VARIABLE}", why)
+    return Finding("loop", "ok", "in Python: there was no C compiler when mirrord-trace was installed", why)
 
 
 def seccomp(proc: Path = Path("/proc")) -> Finding:
@@ -154,6 +165,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     kernel,
     architecture,
     python,
+    loop,
     seccomp,
     yama,
     nested_tracing,

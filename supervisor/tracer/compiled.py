@@ -21,8 +21,6 @@ from ...syscalls.quick import Quick, state_of
 from ..errors import UsageError
 
 VARIABLE = "MIRRORD_TRACE_LOOP"
-FOLLOW_VARIABLE = "MIRRORD_TRACE_FOLLOW"
-"""0: the tracer does not move to the CPU of a tracee that stops again and again."""
 
 
 class _Library(ctypes.CDLL):
@@ -31,7 +29,7 @@ class _Library(ctypes.CDLL):
         super().__init__(str(path))
         pointer, text, number, word = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint64
         self.hot_new.restype = pointer
-        self.hot_new.argtypes = (ctypes.c_uint32, word, number)
+        self.hot_new.argtypes = (ctypes.c_uint32, word)
         self.hot_free.argtypes = (pointer,)
         self.hot_stops.argtypes = (pointer,)
         self.hot_stops.restype = word
@@ -51,9 +49,8 @@ class Compiled:
         self._quick = ctypes.PyDLL(str(library))
         self._context = context
         device = context.mount.device if context.mount is not None else 0
-        follows = os.environ.get(FOLLOW_VARIABLE) != "0"
-        self._hot = ctypes.c_void_p(self._library.hot_new(audit_arch, device, follows))
-        if not self._hot:
+        self._hot = ctypes.c_void_p(self._library.hot_new(audit_arch, device))
+        if not self._hot.value:
             raise MemoryError
         self._status = ctypes.c_int()
         self._address = ctypes.byref(self._status)
@@ -63,9 +60,9 @@ class Compiled:
         for tree in context.policy.local_trees():
             self._library.hot_tree(self._hot, tree)
         for number, known in enumerate(self._known()):
-            known.copy = _Set(self._library, self._hot, number)
+            known.mirror = _Set(self._library, self._hot, number)
             for path in known:
-                known.copy.add(path)
+                known.mirror.add(path)
 
     # In the order of the sets in hot.h.
     def _known(self) -> tuple[KnownPaths | PathSet, ...]:
@@ -108,20 +105,20 @@ class Compiled:
     @property
     def stops(self) -> int:
         """How many stops it has dealt with."""
-        return int(self._library.hot_stops(self._hot)) if self._hot else self._stops
+        return int(self._library.hot_stops(self._hot)) if self._hot.value else self._stops
 
     def close(self) -> None:
         """Free everything; nobody may be lent, and no path be told, any more."""
         for known in self._known():
-            known.copy = None
-        if self._hot:
+            known.mirror = None
+        if self._hot.value:
             self._stops = self.stops
             self._library.hot_free(self._hot)
             self._hot = ctypes.c_void_p()
 
 
 class _Set:
-    # Implements syscalls.known.Copy.
+    # Implements syscalls.known.Mirror.
     def __init__(self, library: _Library, hot: ctypes.c_void_p, number: int) -> None:
         self._library = library
         self._hot = hot
@@ -148,7 +145,9 @@ def library() -> Path | None:
     if found is not None and _loads(found):
         return found
     if wanted == "compiled":
-        raise UsageError(f"{VARIABLE}=compiled: the library was not built; it takes a C compiler when mirrord-trace is installed")
+        raise UsageError(
+            f"{VARIABLE}=compiled: the library was not built; it takes a C compiler when mirrord-trace is installed"
+        )
     return None
 
 

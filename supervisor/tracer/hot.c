@@ -26,7 +26,6 @@
 
 enum {
     DRAIN_EVERY = 16, /* stops */
-    FOLLOW_EVERY = 256,
 };
 
 /* -- stops ---------------------------------------------------------------------------------------------------------- */
@@ -57,43 +56,6 @@ static int may_pass(struct hot *hot, pid_t tid, int memory, const struct __ptrac
     return 1;
 }
 
-static void run_anywhere(struct hot *hot) {
-    if (hot->placed)
-        sched_setaffinity(0, sizeof hot->all_cpus, &hot->all_cpus);
-    hot->placed = 0;
-}
-
-/* One that stops again and again is answered several times as fast by a tracer on its own CPU: the two never run at once, and
- * waking another CPU is most of what a stop costs. */
-static void follow(struct hot *hot, pid_t tid) {
-    if (tid != hot->last) {
-        hot->last = tid;
-        hot->in_a_row = 0;
-        run_anywhere(hot);
-        return;
-    }
-    if (++hot->in_a_row % FOLLOW_EVERY || !hot->follow)
-        return;
-    char name[64], text[1024];
-    snprintf(name, sizeof name, "/proc/%d/stat", tid);
-    int file = open(name, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return;
-    ssize_t got = read(file, text, sizeof text - 1);
-    close(file);
-    text[got > 0 ? got : 0] = 0;
-    char *field = strrchr(text, ')');
-    for (int number = 2; field && number < 39; number++)
-        field = strchr(field + 1, ' ');
-    int cpu = field ? atoi(field + 1) : -1;
-    if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &hot->all_cpus))
-        return;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    hot->placed = !sched_setaffinity(0, sizeof one, &one);
-}
-
 /* Whether the stop has been dealt with. */
 static int deal_with(struct hot *hot, pid_t tid, int status) {
     struct task *task = task_of(hot, tid);
@@ -105,7 +67,6 @@ static int deal_with(struct hot *hot, pid_t tid, int status) {
         if (got >= (long)(offsetof(struct __ptrace_syscall_info, seccomp) + sizeof about.seccomp.args + 8) &&
             may_pass(hot, tid, task->memory, &about)) {
             hot->stops++;
-            follow(hot, tid);
             ptrace(PTRACE_CONT, tid, 0, 0); /* ESRCH: killed meanwhile; its end comes next */
             return 1;
         }
@@ -146,11 +107,8 @@ int hot_wait(struct hot *hot, unsigned state, int *status) {
         } else if ((tid = waitpid(-1, status, __WALL)) < 0) {
             return -errno;
         }
-        if (!deal_with(hot, tid, *status)) {
-            if (tid != hot->last)
-                run_anywhere(hot);
+        if (!deal_with(hot, tid, *status))
             return tid;
-        }
     }
 }
 
@@ -164,18 +122,16 @@ int hot_rest(struct hot *hot, int *status) {
 
 /* -- what Python tells ---------------------------------------------------------------------------------------------- */
 
-struct hot *hot_new(uint32_t arch, uint64_t device, int follow) {
+struct hot *hot_new(uint32_t arch, uint64_t device) {
     struct hot *hot = calloc(1, sizeof *hot);
     if (hot) {
         hot->arch = arch;
         hot->device = device;
-        hot->follow = follow && !sched_getaffinity(0, sizeof hot->all_cpus, &hot->all_cpus) && CPU_COUNT(&hot->all_cpus) > 1;
     }
     return hot;
 }
 
 void hot_free(struct hot *hot) {
-    run_anywhere(hot);
     for (int at = 0; at < SETS; at++)
         hot_forget(&hot->sets[at]);
     for (int at = 0; at < TASK_PAGES; at++)

@@ -2,7 +2,6 @@
 #ifndef HOT_H
 #define HOT_H
 #define _GNU_SOURCE
-#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -63,11 +62,6 @@ struct hot {
     struct { pid_t tid; int status; } queue[MOST_QUEUED];
     int queued, next;
     unsigned since_drain;
-    int follow;           /* whether to run where the busiest tracee does */
-    pid_t last;
-    unsigned in_a_row;
-    int placed;            /* whether it does */
-    cpu_set_t all_cpus;
 };
 
 /* hot_paths.c */

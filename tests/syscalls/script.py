@@ -195,6 +195,11 @@ class FakePolicy:
     subscribes: Subscription = field(default_factory=Subscription)
     fail_if_taken: bool = True
     asked: list[object] = field(default_factory=list)
+    trees: tuple[bytes, ...] = ()
+
+    def local_trees(self) -> tuple[bytes, ...]:
+        """See Policy."""
+        return self.trees
 
     def file(self, path: bytes, *, write: bool = False) -> Decision:
         """Remote paths are remote for reading; writes stay local, as in mirrord's read mode."""

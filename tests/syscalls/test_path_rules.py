@@ -377,3 +377,36 @@ def test_the_network_is_the_pods(path: bytes, mapped: bytes) -> None:
 )
 def test_what_only_looks_like_the_network_is_local(path: bytes) -> None:
     assert decide(path) == Decision(Route.LOCAL, Reason.DEFAULT_LOCAL)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_of_local_trees_everything_is_local(write: bool) -> None:
+    config = FileConfig(home=b"/tmp/Home", working_directory=b"/work/x/", volumes=(b"/opt/data", b"/run"))
+    rules = PathRules(config)
+    trees = rules.local_trees()
+    assert b"/usr/" in trees
+    assert b"/work/x/" in trees
+    assert not {b"/opt/", b"/run/", b"/tmp/"} & set(trees)
+    for tree in trees:
+        for name in (b"x", b"x.py", b"etc/hosts", b".kube/config", b"a/b"):
+            decision = rules.decide(tree + name, write)
+            assert (decision.route, decision.path) == (Route.LOCAL, b"")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FileConfig(not_found=("x",)),
+        FileConfig(read_only=("x",)),
+        FileConfig(read_write=("x",)),
+        FileConfig(mapping=(("a", "b"),)),
+        FileConfig(from_pod=True),
+    ],
+)
+def test_with_patterns_of_the_user_no_tree_is_plainly_local(config: FileConfig) -> None:
+    assert PathRules(config).local_trees() == ()
+
+
+def test_working_in_the_machines_own_places_is_no_local_tree() -> None:
+    assert not {b"/etc/x/", b"/proc/"} & set(PathRules(FileConfig(working_directory=b"/etc/x")).local_trees())
+    assert PathRules(FileConfig(mode=FsMode.LOCAL)).local_trees() == (b"/",)

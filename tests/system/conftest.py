@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from mirrord_trace.supervisor.targets.demo import rootfs
-from runs import demo_pod, runner
+from mirrord_trace.supervisor.tracer import compiled
+from runs import Runner, demo_pod, runner
 
 __all__ = ["demo_pod", "runner"]
 
@@ -26,3 +27,11 @@ def unused_udp_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
+
+
+@pytest.fixture(params=["python", "compiled"])
+def both_loops(request: pytest.FixtureRequest, runner: Runner) -> None:
+    """What `runner` runs is supervised by the loop in Python, and in another test by the compiled one."""
+    if request.param == "compiled" and compiled.library() is None:
+        pytest.skip("the compiled loop was not built: install gcc, then make setup")
+    runner.environment[compiled.VARIABLE] = request.param

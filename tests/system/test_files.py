@@ -19,6 +19,8 @@ def tier(runner: Runner, fuse: str) -> Sequence[Argument]:
     config.write_text(json.dumps({"feature": {"fs": {"fuse": fuse}}}))
     return ["-f", config]
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_local_files_look_as_without_supervision(runner: Runner, tree: Path, flavour: str) -> None:

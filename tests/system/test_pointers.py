@@ -9,6 +9,8 @@ from build import FLAVOURS, c_program
 from mirrord_trace.supervisor.targets.demo import network, services
 from runs import Runner
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_here(runner: Runner, tree: Path, flavour: str) -> None:

@@ -11,6 +11,8 @@ from build import FLAVOURS, c_program, go_program
 from mirrord_trace.supervisor.targets.demo import network
 from runs import Runner
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 
 @pytest.mark.parametrize("what", ["calls", "stops"])
 @pytest.mark.parametrize("flavour", FLAVOURS)

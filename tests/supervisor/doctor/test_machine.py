@@ -99,3 +99,18 @@ def test_every_check_runs_on_this_machine() -> None:
 def test_tracing_a_child_really_works_here_or_says_why_not() -> None:
     finding = machine.tracing()
     assert finding.level == "ok" or "failed" in finding.what
+
+
+@pytest.mark.parametrize("wanted", ["", "python"])
+def test_which_loop_is_in_use(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    monkeypatch.setenv("MIRRORD_TRACE_LOOP", wanted)
+    found = machine.loop()
+    assert found.level == "ok"
+    assert wanted not in ("python",) or found.what == "in Python, by MIRRORD_TRACE_LOOP"
+
+
+def test_no_compiled_loop_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIRRORD_TRACE_LOOP", raising=False)
+    monkeypatch.setattr(machine.compiled, "library", lambda: None)
+    assert machine.loop().level == "ok"
+    assert "C compiler" in machine.loop().what

@@ -24,6 +24,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import ParamSpec, cast
 
 from mirrord_trace.agent.wire.messages import Message
@@ -31,6 +32,8 @@ from mirrord_trace.supervisor.tracer import arch as machines
 from mirrord_trace.supervisor.tracer import filter as seccomp
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.arch.x86_64 import X32_BIT
+from mirrord_trace.supervisor.tracer.compiled import Compiled
+from mirrord_trace.supervisor.tracer.compiled import library as built
 from mirrord_trace.supervisor.tracer.doorbell import Doorbell
 from mirrord_trace.supervisor.tracer.driver import Driver
 from mirrord_trace.supervisor.tracer.launch import OPTIONS, Inherited, Start, launch
@@ -42,12 +45,18 @@ from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
 from mirrord_trace.supervisor.tracer.tree import Tree
 from mirrord_trace.syscalls.actions import Answer, Decision, Reason, Route
 from mirrord_trace.syscalls.context import Context
+from mirrord_trace.syscalls.known import Directories, KnownPaths, PathSet
+from mirrord_trace.syscalls.net.sockets import Sockets
+from mirrord_trace.syscalls.quick import Quick
 from mirrord_trace.syscalls.table import Handler
 
 ARCH = machines.native()
 CALL = "getxattr"
 DECISION = Decision(Route.REMOTE, Reason.FS_MODE)
 LOCAL = Decision(Route.LOCAL, Reason.FS_MODE_LOCAL)
+
+in_use = ["python"]
+"""Which loop `supervise` uses; the fixture `both_loops` sets it."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -188,6 +197,7 @@ def supervise(
     trapped: Sequence[str] = (),
     environment: Mapping[bytes, bytes] | None = None,
     context: Context | None = None,
+    checks: Mapping[int, Quick] | None = None,
 ) -> Supervised:
     """Run a program (Python text, or a command) to its end. UsageError if it could not be started.
 
@@ -205,14 +215,17 @@ def supervise(
         tree = Tree(ARCH)
         tree.add_root(launched.pid)
         asked: list[tuple[int, Message]] = []
-        driver = _driver(chosen, asked, later, context)
-        run = Supervised(driver, tree, Loop(driver, tree, doorbell, launched, command[0]), asked)
+        driver = _driver(chosen, asked, later, context, checks or {})
+        compiled = _compiled(driver.context, checks or {})
+        run = Supervised(driver, tree, Loop(driver, tree, doorbell, launched, command[0], compiled), asked)
         run.loop.on_ring = lambda: _deliver(run)
         prepare(run)
         try:
             run.end = run.loop.run()
         finally:
             doorbell.remove()
+            if compiled is not None:
+                compiled.close()
             output.seek(0)
             run.output = output.read().decode()
     return run
@@ -228,13 +241,29 @@ def _driver(
     asked: list[tuple[int, Message]],
     later: Callable[[frozenset[str]], bytes],
     context: Context | None,
+    checks: Mapping[int, Quick],
 ) -> Driver:
     def ask(request: Message) -> int:
         asked.append((len(asked) + 1, request))
         return len(asked)
 
     table = {ARCH.syscall_numbers[name]: (name, handler) for name, handler in handlers.items()}
-    return Driver(context or cast(Context, object()), table, ARCH, ask, later)
+    return Driver(context or _nothing(), table, ARCH, ask, later, checks)
+
+
+# The little of a context that the loops themselves look at.
+def _nothing() -> Context:
+    policy = SimpleNamespace(local_trees=lambda: ())
+    paths = {"local_reads": KnownPaths(), "local_writes": KnownPaths(), "plain_paths": PathSet(), "directories": Directories()}
+    return cast(Context, SimpleNamespace(policy=policy, mount=None, objects=(), sockets=Sockets(), **paths))
+
+
+def _compiled(context: Context, checks: Mapping[int, Quick]) -> Compiled | None:
+    if in_use[0] == "python":
+        return None
+    library = built()
+    assert library is not None
+    return Compiled(library, context, checks, ARCH.audit)
 
 
 def _deliver(run: Supervised) -> None:

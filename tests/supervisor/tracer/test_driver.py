@@ -32,6 +32,8 @@ from mirrord_trace.syscalls.table import Handler
 from mirrord_trace.syscalls.task import Task
 from rig import ARCH, CALL, DECISION, LOCAL, Supervised, apart, supervise
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 
 def _ends(final: Continue | Return) -> Handler:
     def handler(context: Context, task: Task, args: Args) -> Handling:

@@ -21,6 +21,8 @@ from mirrord_trace.syscalls.table import rows as table
 from mirrord_trace.syscalls.task import Task
 from rig import ARCH, CALL, DECISION, apart, supervise
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 _MACHINES = ("x86_64", "aarch64")
 _LATER = frozenset(row.name for row in table(True) if row.later)
 _FOREIGN = seccomp.RET_TRACE | seccomp.TRACE_FOREIGN_ABI

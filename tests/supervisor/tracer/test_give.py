@@ -16,6 +16,8 @@ from mirrord_trace.syscalls.table import Handler
 from mirrord_trace.syscalls.task import Task
 from rig import CALL, DECISION, Child, Supervised, apart, supervise, syscall
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 _CONTENT = b"content of the pod's file\n" * 1000
 _SHOW = """
 def show(fd):

@@ -24,6 +24,8 @@ from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.task import Task
 from rig import ARCH, CALL, DECISION, Supervised, apart, python, supervise
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 
 def _answer(context: Context, task: Task, args: Args) -> Handling:
     yield from ()

@@ -14,6 +14,8 @@ from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.task import Task
 from rig import ARCH, CALL, DECISION, LOCAL, Supervised, apart, supervise
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 
 @apart
 def test_scratch_is_mapped_once_a_process_and_its_slots_are_used_again() -> None:
