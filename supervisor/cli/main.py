@@ -25,6 +25,7 @@ _COMMANDS = {
     "ls": "List the targets of a namespace.",
     "doctor": "Check this machine and the cluster.",
     "explain": "Say where paths go, and which rule says so.",
+    "bench": "Measure what supervision costs here.",
 }
 _EPILOG = """\b
 Commands:

@@ -141,14 +141,20 @@ def library() -> Path | None:
         raise UsageError(f"{VARIABLE}={wanted}: it may be python or compiled")
     if wanted == "python":
         return None
-    found = next(iter(sorted(Path(__file__).parent.glob("hot.*.so")) + sorted(Path(__file__).parent.glob("hot.so"))), None)
-    if found is not None and _loads(found):
+    found = built()
+    if found is not None:
         return found
     if wanted == "compiled":
         raise UsageError(
             f"{VARIABLE}=compiled: the library was not built; it takes a C compiler when mirrord-trace is installed"
         )
     return None
+
+
+def built() -> Path | None:
+    """The library, or None where it was not built."""
+    folder = Path(__file__).parent
+    return next((path for path in sorted([*folder.glob("hot.*.so"), *folder.glob("hot.so")]) if _loads(path)), None)
 
 
 def _loads(path: Path) -> bool:

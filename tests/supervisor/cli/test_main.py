@@ -78,14 +78,15 @@ def test_an_unknown_option_is_wrong_usage(ran: Ran, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    "words", [("--help",), ("-h",), ("ls", "--help"), ("doctor", "--help"), ("explain", "--help"), ("--version",)]
+    "words", [("--help",), ("-h",), ("ls", "--help"), ("doctor", "--help"), ("explain", "--help"), ("bench", "--help"),
+              ("--version",)]
 )
 def test_help_and_version(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert _status(*words) == 0
     assert "mirrord-trace" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["ls", "doctor", "explain"])
+@pytest.mark.parametrize("name", ["ls", "doctor", "explain", "bench"])
 def test_usage_names_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     _status(name, "--help")
     assert capsys.readouterr().out.startswith(f"Usage: mirrord-trace {name} ")
