@@ -1,5 +1,6 @@
-/* The floor: what any ptrace supervisor that looks at a path must do, and nothing else. A seccomp filter selects
- * openat; at each stop the call's registers and its path are read, and the tracee is resumed. */
+/* The floor: what any ptrace supervisor that looks at a path must do, and nothing else. A seccomp filter selects openat,
+ * newfstatat and connect; at each stop the call's registers and the memory that its second argument points to are read, and
+ * the tracee is resumed. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -25,9 +26,11 @@
 static void install_filter(void) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 0, 3),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 0, 5),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_newfstatat, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_connect, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -56,7 +59,7 @@ int main(int argc, char **argv) {
         execvp(argv[1], argv + 1);
         _exit(127);
     }
-    if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) {
+    if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)) {
         perror("ptrace");
         return 125;
     }
@@ -67,10 +70,12 @@ int main(int argc, char **argv) {
         pid_t tid = waitpid(-1, &status, __WALL);
         if (tid < 0)
             return errno == ECHILD ? 125 : 1;
-        if (WIFEXITED(status))
+        if (WIFEXITED(status) && tid == child)
             return WEXITSTATUS(status);
-        if (WIFSIGNALED(status))
+        if (WIFSIGNALED(status) && tid == child)
             return 128 + WTERMSIG(status);
+        if (!WIFSTOPPED(status))
+            continue;
         int event = status >> 16;
         if (event == PTRACE_EVENT_SECCOMP) {
             struct __ptrace_syscall_info info;

@@ -25,7 +25,7 @@
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 
 enum {
-    DRAIN_EVERY = 16, /* stops */
+    DRAIN_EVERY = 512, /* stops: some milliseconds of them */
 };
 
 /* -- stops ---------------------------------------------------------------------------------------------------------- */
