@@ -1,11 +1,11 @@
-"""`python -m benchmarks [stops | network | files] [its options]`, with tables; stops if nothing is named."""
+"""`python -m benchmarks [stops | threads | programs | network | files] [its options]`, with tables; stops if nothing is named."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-ALL = ("stops", "network", "files")
+ALL = ("stops", "threads", "programs", "network", "files")
 
 chosen = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in ALL else "stops"
 # Imported here: network needs what tests/cluster needs.

@@ -1,9 +1,10 @@
-"""What a stop costs: native, a minimal C tracer, strace, proot and mirrord-trace, interleaved in one run.
+"""What a stop costs: native, a minimal C tracer, strace, proot, python-ptrace and both loops of mirrord-trace, in one run.
 
-    python benchmarks/stops.py [--rounds N] [--json FILE] [--pin]
+    python -m benchmarks stops [--rounds N] [--cpus any|same] [--urgent] [--json FILE] [--svg FILE]
 
 Every round runs each of them once, in turn, so that a machine whose speed drifts drifts for all. The table shows the
-median over the rounds and its ratio to the C tracer in the same round. Times are the program's own, per call.
+median over the rounds and its ratio to the C tracer (calls that stop) or to native (the others) in the same round. Times
+are the program's own, per call (calls.c). `--urgent`: before all other work of the machine (SCHED_RR, as root).
 """
 
 from __future__ import annotations
@@ -11,79 +12,72 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
-CALLS = ("openat", "getppid")
+from .contenders import Contender, build, contenders, placed
+from .picture import bars
+
+STOPPED = ("openat", "stat", "connect")
+UNTOUCHED = ("getppid", "read", "write")
+CALLS = (*STOPPED, *UNTOUCHED)
+BASES = {**dict.fromkeys(STOPPED, "minimal C tracer"), **dict.fromkeys(UNTOUCHED, "native")}
+
+Results = dict[str, dict[str, list[float]]]
+"""Contender -> call -> nanoseconds of each round."""
 
 
-def build(folder: Path) -> dict[str, Path]:
-    """Compile the measured program and the C tracer into `folder`."""
-    built = {}
-    for name in ("calls", "minimal_tracer"):
-        built[name] = folder / name
-        subprocess.run(["gcc", "-O2", "-Wall", "-o", built[name], HERE / f"{name}.c"], check=True)
-    return built
-
-
-def contenders(built: dict[str, Path]) -> dict[str, list[str]]:
-    """Name -> words put before the program. What is not installed is left out, and said."""
-    found = {"native": [], "minimal C tracer": [str(built["minimal_tracer"])]}
-    peers = {
-        "strace": ["strace", "-f", "--seccomp-bpf", "-e", "trace=openat", "-o", "/dev/null"],
-        "proot": ["proot"],
-        "mirrord-trace": [str(Path(sys.executable).parent / "mirrord-trace"), "-t", "demo", "--"],
-    }
-    for name, words in peers.items():
-        if shutil.which(words[0]):
-            found[name] = words
-        else:
-            print(f"left out: {name} is not installed", file=sys.stderr)
-    return found
-
-
-def measure(words: list[str], program: Path, pin: bool) -> dict[str, float]:
+def measure(contender: Contender, program: Path, before: list[str], counts: tuple[int, int]) -> dict[str, float]:
     """Nanoseconds per call of one run."""
-    prefix = ["taskset", "-c", str(max(os.sched_getaffinity(0)))] if pin else []
-    done = subprocess.run([*prefix, *words, str(program)], check=True, capture_output=True, text=True)
+    numbers = [str(max(20, count // 100) if contender.slow else count) for count in counts]
+    done = subprocess.run(
+        [*before, *contender.words, str(program), *numbers],
+        check=True, capture_output=True, text=True, env=contender.environment(),
+    )  # fmt: skip
     fields = done.stdout.split()
     return {name: float(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
 
 
-def run(rounds: int, pin: bool) -> dict[str, dict[str, list[float]]]:
-    """All rounds: contender -> call -> nanoseconds of each round."""
+def run(rounds: int, before: list[str], counts: tuple[int, int] = (20000, 300000)) -> Results:
+    """All rounds; the first one only warms up."""
     with tempfile.TemporaryDirectory() as folder:
-        built = build(Path(folder))
         os.chmod(folder, 0o755)
-        parties = contenders(built)
-        results: dict[str, dict[str, list[float]]] = {name: {call: [] for call in CALLS} for name in parties}
+        built = build(Path(folder), "calls", "minimal_tracer")
+        parties = contenders(built["minimal_tracer"], "openat,newfstatat,connect", ptrace_loop=True)
+        results: Results = {party.name: {call: [] for call in CALLS} for party in parties}
         for number in range(rounds + 1):
-            for name, words in parties.items():
-                measured = measure(words, built["calls"], pin)
-                if number:  # the first round warms up
-                    for call in CALLS:
-                        results[name][call].append(measured[call])
+            for party in parties:
+                measured = measure(party, built["calls"], before, counts)
+                for call in CALLS if number else ():
+                    results[party.name][call].append(measured[call])
     return results
 
 
-def table(results: dict[str, dict[str, list[float]]]) -> str:
+def table(results: Results) -> str:
     """For people."""
-    lines = [f"{'':18}" + "".join(f"{call + ' µs':>14}{'ratio':>8}" for call in CALLS)]
-    bases = {"openat": "minimal C tracer", "getppid": "native"}
+    lines = [f"{'µs, ratio':24}" + "".join(f"{call:>18}" for call in CALLS)]
     for name, calls in results.items():
-        line = f"{name:18}"
+        line = f"{name:24}"
         for call in CALLS:
-            base = results[bases[call]][call]
+            base = results[BASES[call]][call]
             ratio = statistics.median(mine / other for mine, other in zip(calls[call], base, strict=True))
-            line += f"{statistics.median(calls[call]) / 1000:14.2f}{ratio:8.2f}"
+            line += f"{statistics.median(calls[call]) / 1000:10.2f}{ratio:8.2f}"
         lines.append(line)
-    lines.append("ratio: to the minimal C tracer (openat, stopped), to native (getppid, untouched); medians over rounds")
+    lines.append(
+        f"ratio: to the minimal C tracer ({', '.join(STOPPED)}), to native ({', '.join(UNTOUCHED)}); medians over rounds"
+    )
     return "\n".join(lines)
+
+
+def picture(results: Results, cpus: str) -> str:
+    """The medians, as SVG; without python-ptrace, next to which nothing else can be seen."""
+    groups = {
+        call: {name: statistics.median(calls[call]) / 1000 for name, calls in results.items() if name != "python-ptrace"}
+        for call in CALLS
+    }
+    return bars(f"Cost of a system call, {cpus} CPU", "µs", groups)
 
 
 def main() -> None:
@@ -91,14 +85,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--pin", action="store_true", help="tracer and tracee on one CPU")
+    parser.add_argument("--svg", type=Path)
+    parser.add_argument("--cpus", choices=("any", "same"), default="any", help="same: tracer and tracee on one CPU")
+    parser.add_argument("--urgent", action="store_true")
     options = parser.parse_args()
-    results = run(options.rounds, options.pin)
-    text = json.dumps({"unit": "ns per call", "pinned": options.pin, "results": results})
+    results = run(options.rounds, placed(options.cpus, options.urgent))
     if options.json:
-        options.json.write_text(text + "\n")
-    else:
-        print(text)
+        options.json.write_text(json.dumps({"unit": "ns per call", "cpus": options.cpus, "results": results}) + "\n")
+    if options.svg:
+        options.svg.write_text(picture(results, options.cpus))
     print(table(results))
 
 
