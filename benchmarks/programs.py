@@ -15,6 +15,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -126,18 +127,22 @@ def seconds_of(party: Contender, program: Program, before: list[str], stats: Pat
 
 
 def _loaded(command: list[str], environment: dict[str, str], web: str) -> float:
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-    )
-    with process:
-        try:
+    for _ in range(3):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        )
+        with process:
             assert process.stdout is not None
             port = process.stdout.readline().strip()
-            done = subprocess.run([web, "load", port, str(REQUESTS)], check=True, capture_output=True, text=True)
-            return float(done.stdout)
-        finally:
-            # A tracer's end is its program's, too; proot passes signals on.
-            process.terminate()
+            if not port:
+                continue
+            try:
+                done = subprocess.run([web, "load", port, str(REQUESTS)], check=True, capture_output=True, text=True)
+                return float(done.stdout)
+            finally:
+                # To the program as well: strace takes no signal here.
+                os.killpg(process.pid, signal.SIGTERM)
+    return math.nan
 
 
 def run(rounds: int, files: int, only: list[str], before: list[str]) -> Results:

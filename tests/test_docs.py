@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 from file_call_numbers import NAMES as FILE_CALLS
+from mirrord_trace.supervisor.cli.bench import bench
 from mirrord_trace.supervisor.cli.doctor import doctor
 from mirrord_trace.supervisor.cli.ls import ls
 from mirrord_trace.supervisor.cli.main import run_command
@@ -23,7 +24,7 @@ _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # Of other programs, or of mirrord and named as missing.
 _FOREIGN = {
-    *("--rounds", "--pin", "--json"),  # benchmarks/stops.py
+    *("--rounds", "--pin", "--json", "--urgent"),  # benchmarks/stops.py
     *("--seccomp-bpf", "--cap-add"),  # strace, docker
     *("--agent-log-level", "--agent-ttl", "--no-telemetry", "--disable-version-check"),
     "--strict",  # mypy
@@ -66,7 +67,7 @@ def test_readme_leads_to_every_document() -> None:
     assert not [document.name for document in DOCUMENTS[1:] if document not in linked]
 
 
-@pytest.mark.parametrize("command", [run_command, ls, doctor], ids=lambda command: str(command.name))
+@pytest.mark.parametrize("command", [run_command, ls, doctor, bench], ids=lambda command: str(command.name))
 def test_every_option_is_described(command: click.Command) -> None:
     options = _options(command) | set(command.context_settings.get("help_option_names", ()))
     assert not [option for option in sorted(options) if not _described(option)]
@@ -76,7 +77,7 @@ def test_every_option_is_described(command: click.Command) -> None:
 def test_no_option_is_invented(document: Path) -> None:
     """kubectl's and pip's command lines stand in fences or indented, where nothing is looked at."""
     text = re.sub(r"^    .*$", "", _prose(document), flags=re.MULTILINE)
-    known = _options(run_command) | _options(ls) | _options(doctor) | {"--help"} | _FOREIGN
+    known = _options(run_command) | _options(ls) | _options(doctor) | _options(bench) | {"--help"} | _FOREIGN
     assert not set(_OPTION.findall(text)) - known
 
 
