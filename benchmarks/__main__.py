@@ -1,4 +1,4 @@
-"""`python -m benchmarks [stops | threads | programs | network | files] [its options]`, with tables; stops if nothing is named."""
+"""`python -m benchmarks [stops | threads | programs | network | files] [its options]`: tables; stops if none is named."""
 
 from __future__ import annotations
 

@@ -88,7 +88,8 @@ def test_behind_a_pod_directory_the_kernel_walks() -> None:
 
 
 def test_a_name_that_may_be_a_link_is_climbed_out_of_by_the_kernel() -> None:
-    for path, written in ((b"d/../x", b"/app/d/../x"), (b"../app/d/../x", b"/app/../app/d/../x"), (b"./d/..//x", b"/app/d/../x")):
+    as_written = {b"d/../x": b"/app/d/../x", b"../app/d/../x": b"/app/../app/d/../x", b"./d/..//x": b"/app/d/../x"}
+    for path, written in as_written.items():
         place = inside(path)
         assert isinstance(place, Place)
         assert (place.base, place.decision.path) == (b"/app", written)
