@@ -60,7 +60,7 @@ def _execute(context: Context, task: Task, args: Args, at: _Registers) -> Handli
     dirfd = args[at.dirfd] if at.dirfd >= 0 else AT_FDCWD
     follow = not flags & AT_SYMLINK_NOFOLLOW
     place = find(context, task, dirfd, args[at.path], follow=follow, empty=bool(flags & AT_EMPTY_PATH))
-    if place is LOCAL_OBJECT:
+    if place is LOCAL_OBJECT or place is REMOTE_OBJECT:
         place = _opened(context, task, dirfd)
     if isinstance(place, Continue):
         return place

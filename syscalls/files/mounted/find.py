@@ -75,9 +75,9 @@ def find(
         return known
     if path.startswith(b"/"):
         return find_absolute(context, task, path, write=write, follow=follow)
+    base = opened_path(context, task, dirfd) if path or empty else None
     if not path:
-        return LOCAL_OBJECT if empty else BAD_ARGUMENT
-    base = opened_path(context, task, dirfd)
+        return BAD_ARGUMENT if not empty else LOCAL_OBJECT if base is None else REMOTE_OBJECT
     if base is None:
         return _relative(context, task, dirfd, path, write, follow)
     return find_below(context, base, path, write, to_int32(dirfd) == AT_FDCWD) if base else REMOTE_OBJECT
