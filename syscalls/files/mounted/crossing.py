@@ -1,8 +1,9 @@
 """symlink(7): links of this machine that lead to where the pod's files are.
 
 Policy decides by a path's text, and the kernel would follow a link from a local path to /app and find nothing there. So a
-local path is looked at, name by name, when it is first used; if a link on it leads to a path of the pod, the pod's file is
-meant. Links of the pod are the pod's business: they never lead here.
+local path is looked at, name by name, when it is first used; if a link on it leads to a path of the pod that this machine has
+not got, the pod's file is meant. If it has, the link is about this machine (.venv/bin/python leads to the python3 beside it).
+Links of the pod are the pod's business: they never lead here.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def crossing(context: Context, path: bytes, write: bool) -> Crossing | None:
         path, _ = normalise((target if target.startswith(b"/") else folder + b"/" + target) + rest)
         decision = context.policy.file(path, write=write)
         if decision.route is Route.REMOTE:
-            return Crossing(decision, at_end)
+            return None if context.read_link(path) is not None else Crossing(decision, at_end)
         if decision.route is Route.MISSING or decision.path:
             return None
     return None

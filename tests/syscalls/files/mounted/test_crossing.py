@@ -11,9 +11,12 @@ from script import mounted
 REMOTE = Decision(Route.REMOTE, Reason.FS_MODE, b"/app/x")
 
 
-def here(links: dict[bytes, bytes], missing: tuple[bytes, ...] = (), **rules: object) -> Context:
+def here(
+    links: dict[bytes, bytes], missing: tuple[bytes, ...] = (), present: tuple[bytes, ...] = (), **rules: object
+) -> Context:
     context = mounted(remote=[b"/app/x"], missing=list(missing), **rules)
-    context.read_link = lambda path: links.get(path, b"")
+    here = {b"/home", b"/home/loop", *present}
+    context.read_link = lambda path: links.get(path, b"" if path in here else None)
     return context
 
 
@@ -29,6 +32,10 @@ def here(links: dict[bytes, bytes], missing: tuple[bytes, ...] = (), **rules: ob
 )
 def test_a_link_to_the_pod_is_found(path: bytes, links: dict[bytes, bytes], at_end: bool) -> None:
     assert crossing(here(links), path, False) == Crossing(REMOTE, at_end)
+
+
+def test_a_link_to_what_this_machine_has_stays_here() -> None:
+    assert crossing(here({b"/home/link": b"/app/x"}, present=(b"/app/x",)), b"/home/link", False) is None
 
 
 def test_other_links_stay_here() -> None:
