@@ -40,13 +40,22 @@ def refused(context: Context, message: PeerRefused, duplicate: Duplicate) -> Non
 
 
 def _tell_kernel(inode: int, known: Datagrams, peer: Address, port: int, duplicate: Duplicate) -> None:
-    with contextlib.suppress(OSError), socket.socket(fileno=duplicate(*known.seen_at)) as own:
+    with contextlib.suppress(OSError), _socket(duplicate(*known.seen_at)) as own:
         if os.fstat(own.fileno()).st_ino != inode:
             return  # that fd is another file by now
         if known.connected == peer:
             own.send(b"", socket.MSG_DONTWAIT)
         elif _wants_errors(own):
             own.sendto(b"", socket.MSG_DONTWAIT, (common.text(own, common.loopback(peer, port)), port))
+
+
+# That descriptor may be no socket by now.
+def _socket(fd: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)
+        raise
 
 
 def _wants_errors(own: socket.socket) -> bool:

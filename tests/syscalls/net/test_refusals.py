@@ -86,6 +86,18 @@ def test_an_fd_that_is_another_file_now(connected: Caller, udp: socket.socket) -
     assert connected.told() == [UdpPeer(1, 4, PEER)]
 
 
+def test_an_fd_that_is_no_socket_now(connected: Caller) -> None:
+    copies: list[int] = []
+
+    def duplicate(tgid: int, fd: int) -> int:
+        copies.append(os.open(os.devnull, os.O_RDONLY))
+        return copies[0]
+
+    refused(connected.context, PeerRefused(1, PEER), duplicate)
+    with pytest.raises(OSError):
+        os.fstat(copies[0])
+
+
 def test_unknown_sockets_and_peers(connected: Caller) -> None:
     _refuse(connected, "10.1.1.2")
     refused(connected.context, PeerRefused(99, PEER), lambda tgid, fd: -1)
