@@ -19,15 +19,19 @@ _SLEEP_FOR_CACHES_S = 1.05
 
 
 def _open(state: State, slot: int, at: int | None, path: str, flags: int, mode: int) -> Result:
-    # Nothing may wait for the other end of a FIFO.
-    return state.keep(slot, os.open(state.path(path), flags | os.O_NONBLOCK, mode, dir_fd=state.directory(at)))
+    return state.keep(slot, os.open(state.path(path), _not_waiting(flags), mode, dir_fd=state.directory(at)))
+
+
+# Nothing may wait for the other end of a FIFO; openat2(2) takes no other flags with O_PATH.
+def _not_waiting(flags: int) -> int:
+    return flags if flags & os.O_PATH else flags | os.O_NONBLOCK
 
 
 def _openat2(state: State, slot: int, at: int | None, path: str, flags: int, mode: int, resolve: int) -> Result:
     mode = mode if flags & os.O_CREAT else 0
     if path.startswith(("@", "/")):
         resolve &= ~calls.RESOLVE_NO_XDEV  # what is mounted on the way to the top is each machine's own affair
-    return state.keep(slot, calls.openat2(state.fd(at), state.path(path), flags | os.O_NONBLOCK, mode, resolve))
+    return state.keep(slot, calls.openat2(state.fd(at), state.path(path), _not_waiting(flags), mode, resolve))
 
 
 def _dup(state: State, slot: int, source: int) -> Result:
@@ -118,6 +122,8 @@ def _fsync(state: State, slot: int, data_only: bool) -> Result:
 
 def _map_write(state: State, slot: int, offset: int, seed: int, size: int, sync: bool) -> Result:
     state.has_mapped = True
+    if os.fstat(state.fd(slot)).st_mode & (stat.S_ISUID | stat.S_ISGID):
+        return "left out"  # in the pod it comes to be a write(2), and that takes these bits away
     with mmap.mmap(state.fd(slot), 0, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE) as mapped:
         end = min(offset + size, len(mapped))
         if offset < end:
@@ -181,5 +187,5 @@ def _sleep(state: State) -> Result:
     return None if "MIRRORD_TRACE_SEQUENCES_NATIVE" in os.environ else time.sleep(_SLEEP_FOR_CACHES_S)
 
 
-OPERATIONS = operations(globals(), "_vector", "_is_within_one")
+OPERATIONS = operations(globals(), "_vector", "_not_waiting", "_is_within_one")
 """Name -> operation."""
