@@ -75,7 +75,7 @@ class Context:
     names: NameTable = field(default_factory=NameTable)
     mount: Mount | None = None
     doors: Doors | None = None
-    read_link: Callable[[bytes], bytes | None] = lambda path: b""
+    read_link: Callable[[bytes], bytes | None] = lambda path: None
 
     def outgoing(self, protocol: str, peer: Address, own_ports: Container[int]) -> Decision:
         """`Policy.outgoing`, with the names that the program has found `peer` by."""

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -31,6 +32,7 @@ _ATTR_NOSUID, _ATTR_NODEV = 2, 4
 _AT_EMPTY_PATH, _DONT_SYNC = 0x1000, 0x4000
 _HELPERS = ("fusermount3", "fusermount")
 _HELPER_TIMEOUT_S = 10.0
+_FEWEST_FILES = 128
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
@@ -52,6 +54,9 @@ class MountedTree(NamedTuple):
 
 def mount() -> MountedTree:
     """Mount it. Nobody has to serve it yet. MountError if this user on this machine cannot."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < _FEWEST_FILES:
+        raise MountError(f"only {files} files may be open (ulimit -Hn): a mounted tree needs {_FEWEST_FILES}")
     try:
         if os.geteuid() == 0:
             return _as_root()

@@ -66,6 +66,8 @@ def _execute(context: Context, task: Task, args: Args, at: _Registers) -> Handli
         return place
     if place.remote is not None:
         return Continue(place.decision)  # the file with the hostname
+    if _is_here(context, place):
+        return Continue(Decision(Route.LOCAL, Reason.DEFAULT_LOCAL))
     target = Target(at.path, place, follow, content=True)
     if not is_remote(target):
         return (yield from run_at(context, task, [target]))
@@ -89,6 +91,13 @@ def _opened(context: Context, task: Task, dirfd: int) -> Continue | Place:
         return REMOTE_OBJECT
     decision = Decision(Route.REMOTE, Reason.REMOTE_OBJECT, path)
     return Place(mount_of(context).name_of(path), decision, base=path)
+
+
+# A program is the pod's only if this machine has none of that name, as mirrord leaves all of exec to this machine: a
+# project's own programs lie anywhere. With --from-pod all of them are the pod's.
+def _is_here(context: Context, place: Place) -> bool:
+    is_pods = place.decision.route is Route.REMOTE and not place.base and place.decision.reason is not Reason.FROM_POD
+    return is_pods and context.read_link(place.name) is not None
 
 
 def _run(context: Context, task: Task, args: Args, at: _Registers, start: _Start) -> Handling:
