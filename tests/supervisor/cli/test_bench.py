@@ -64,6 +64,14 @@ def test_calls_as_json(runs: list[tuple[Sequence[str], str]], monkeypatch: pytes
     assert [loop for _, loop in runs] == ["", "python", "compiled", ""] * 3
 
 
+def test_a_program_as_a_table(runs: list[tuple[Sequence[str], str]]) -> None:
+    done = CliRunner().invoke(bench, ["-r", "1", "--", "cmd", "-o", "x"])
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["program", "program", "with", "with"]
+    assert [tuple(words[-3:]) for words, _ in runs] == [("cmd", "-o", "x")] * 4
+    assert "demo" in runs[1][0]
+
+
 def test_a_table_has_a_line_for_each() -> None:
     assert len(table([Cost("native", "openat", 1.0, 1.0)] * 3, "ns")) == 4
 
