@@ -107,7 +107,7 @@ class AttributeCalls:
         wanted = what & _KNOWN
         mode &= 0o7777
         if what & protocol.FATTR_KILL_SUIDGID and not what & SET_MODE and node.stat.mode & 0o6000:
-            wanted, mode = wanted | SET_MODE, _without_set_id(node.stat.mode)
+            wanted, mode = wanted | SET_MODE, without_set_id(node.stat.mode)
         path = node.path if node.paths else b""
         message = SetAttributes(path, number, wanted, mode, uid, gid, size, _time(atime, atime_ns), _time(mtime, mtime_ns))
         ticket, seen = tree.knowledge.ticket(), tree.knowledge.look(path)
@@ -251,7 +251,8 @@ def _sized(value: bytes, size: int) -> bytes:
     return value
 
 
-def _without_set_id(mode: int) -> int:
+def without_set_id(mode: int) -> int:
+    """The permission bits of mode after a write or a truncation: no S_ISUID, nor S_ISGID where the group may execute."""
     kept = mode & 0o7777 & ~0o4000
     return kept & ~0o2000 if mode & 0o010 else kept
 

@@ -19,6 +19,7 @@ from ...agent.wire.file_messages import (
 from ...agent.wire.messages import Attributes, Done
 from ...syscalls.abi.flags import NATIVE, X86_64
 from . import protocol
+from .attributes import without_set_id
 from .handles import WIRE_FLAGS, Handles, OpenFile
 from .knowledge import same_version
 from .locks import Locks
@@ -259,9 +260,7 @@ class Files:
 
     def _drop_set_id(self, file: OpenFile) -> Work[None]:
         mode = file.node.stat.mode & 0o7777
-        kept = mode & ~0o4000
-        if mode & 0o010:
-            kept &= ~0o2000
+        kept = without_set_id(mode)
         if kept == mode:
             return
         yield from self._tree.behind.drained(file.node)
