@@ -55,6 +55,9 @@ Observer = Callable[[Tracee, ActiveCall, int, Decision], None]
 class Driver:
     """Runs handlers against stopped tracees. One a session; single-threaded, never waits."""
 
+    _go = staticmethod(cont)
+    """Lets a thread run on to its next stop."""
+
     def __init__(
         self,
         context: Context,
@@ -98,7 +101,7 @@ class Driver:
         if call is None:
             quick = self._quick.get(sysno)
             if quick is not None and info[1] == self._audit and quick(self.context, tracee, args):
-                cont(tracee.tid)
+                self._go(tracee.tid)
                 return True
         elif self._goes_on(tracee, call, sysno, args, info[2], info[3]):
             return True
@@ -111,7 +114,7 @@ class Driver:
         except StopIteration as stop:
             final = stop.value
             if final.__class__ is Continue and self._observer is None:
-                cont(tracee.tid)
+                self._go(tracee.tid)
             else:
                 self._finish(tracee, ActiveCall(sysno, args, info[2], info[3], found[0], handling), final)
             return True
@@ -140,7 +143,7 @@ class Driver:
         """The exit of a call that was run."""
         call = tracee.call
         if call is None or call.phase is not Phase.RUNNING:
-            ptrace.cont(tracee.tid)
+            self._go(tracee.tid)
             return
         operation, result = ptrace.result_at_exit(tracee.tid)
         if operation != ptrace.INFO_EXIT:
@@ -157,7 +160,7 @@ class Driver:
         if tracee.call is not None and tracee.call.phase is Phase.RUNNING:
             ptrace.to_syscall_stop(tracee.tid)
         else:
-            cont(tracee.tid)
+            self._go(tracee.tid)
 
     def answer(self, request_id: int, answer: Answer) -> None:
         """The reply to a parked request; ignored (its fd closed) if nobody waits for it any more."""
@@ -270,7 +273,7 @@ class Driver:
         elif self.observer is not None:
             self._watch(tracee, call, final.decision)
         else:
-            ptrace.cont(tracee.tid)
+            self._go(tracee.tid)
 
     def _watch(self, tracee: Tracee, call: ActiveCall, decision: Decision) -> None:
         # Only to show the result of a call that is otherwise let through.
@@ -301,14 +304,14 @@ class Driver:
             self.arch.skip(tracee.tid, result)
         else:
             self.arch.set_result(tracee.tid, self._words(tracee, call), result)
-        ptrace.cont(tracee.tid)
+        self._go(tracee.tid)
 
     def _leave_exit(self, tracee: Tracee, call: ActiveCall, decision: Decision) -> None:
         # The kernel's result stands; argument registers get their own values back if they were replaced.
         if call.words is not None:
             self.arch.set_result(tracee.tid, call.words, call.result)
         self._observe(tracee, call, call.result, decision)
-        ptrace.cont(tracee.tid)
+        self._go(tracee.tid)
 
     def release(self, tracee: Tracee, call: ActiveCall) -> None:
         """See `Engine.release`."""
@@ -367,7 +370,7 @@ class Driver:
             if call.words is not None:
                 self.arch.set_interrupted(tracee.tid, call.words, call.sysno, result)
             self.abandon(tracee)
-            ptrace.cont(tracee.tid)
+            self._go(tracee.tid)
             return
         self.step(tracee, call, result)
 
@@ -386,4 +389,4 @@ class Driver:
         call.phase = Phase.REWOUND
         call.on_return = go_on
         call.words = None
-        ptrace.cont(tracee.tid)
+        self._go(tracee.tid)

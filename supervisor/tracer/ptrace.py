@@ -119,6 +119,12 @@ def listen(tid: int) -> None:
         _fail(PTRACE_LISTEN, tid)
 
 
+def interrupt(tid: int) -> None:
+    """PTRACE_INTERRUPT: stop a tracee that runs or waits in a call; also one in PTRACE_LISTEN."""
+    if _ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0:
+        _fail(PTRACE_INTERRUPT, tid)
+
+
 def detach(tid: int, signal: int = 0) -> None:
     """PTRACE_DETACH."""
     if _ptrace(PTRACE_DETACH, tid, 0, signal) < 0:

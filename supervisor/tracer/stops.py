@@ -100,3 +100,6 @@ def _classify(status: int) -> Stop:
 
 SECCOMP_STATUS = ptrace.EVENT_SECCOMP << 16 | signal.SIGTRAP << 8 | 0x7F
 """The wait status of every seccomp stop, for the hot path."""
+
+SYSCALL_STATUS = (signal.SIGTRAP | 0x80) << 8 | 0x7F
+"""The wait status of every syscall stop, for the hot path of `supervisor/attach`."""

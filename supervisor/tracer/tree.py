@@ -35,6 +35,13 @@ class Tree:
         tracee = self.tracees[tid] = Tracee(tid, Process(tid, AddressSpace(), self.programs))
         return tracee
 
+    def add(self, tid: int, tgid: int) -> Tracee:
+        """A task that was there before its tracer was. Group leaders first: a process is known by them."""
+        leader = self.tracees.get(tgid)
+        process = leader.process if leader is not None else Process(tgid, AddressSpace(), self.programs)
+        tracee = self.tracees[tid] = Tracee(tid, process)
+        return tracee
+
     def announce(self, parent: Tracee, tid: int) -> bool:
         """At the parent's fork event. True if the new task has already stopped and must be set going.
 
@@ -64,10 +71,7 @@ class Tree:
         adopted = []
         for tid in self.unclaimed:
             tgid = _status(tid).get(b"Tgid", tid)
-            sibling = self.tracees.get(tgid)
-            process = sibling.process if sibling is not None else Process(tgid, AddressSpace(), self.programs)
-            self.tracees[tid] = Tracee(tid, process)
-            adopted.append(self.tracees[tid])
+            adopted.append(self.add(tid, tgid))
         self.unclaimed.clear()
         return adopted
 

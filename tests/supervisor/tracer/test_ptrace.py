@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from mirrord_trace.supervisor.errors import TraceeGone
 from mirrord_trace.supervisor.tracer import ptrace
-from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop, SignalDeliveryStop, SyscallStop
+from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop, SignalDeliveryStop, SyscallStop, TrapStop
 from rig import ARCH, CALL, Child, apart, syscall
 
 _REGISTERS_BYTES = 8 * (27 if ARCH.name == "x86_64" else 34)
@@ -42,6 +42,17 @@ def test_a_tracee_killed_while_stopped_is_gone_for_every_verb(verb: str) -> None
     with pytest.raises(TraceeGone):
         _VERBS[verb](child.pid)
     assert child.next() == Ended(-1, signal.SIGKILL, False)
+
+
+@apart
+def test_a_tracee_that_runs_is_stopped() -> None:
+    child = Child(lambda: signal.pause() or 0)
+    ptrace.interrupt(child.pid)
+    assert child.next() == TrapStop()
+    child.kill()
+    assert child.next() == Ended(-1, signal.SIGKILL, False)
+    with pytest.raises(TraceeGone):
+        ptrace.interrupt(child.pid)
 
 
 @apart

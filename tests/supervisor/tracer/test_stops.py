@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mirrord_trace.supervisor.tracer.stops import (
     SECCOMP_STATUS,
+    SYSCALL_STATUS,
     Ended,
     ExecStop,
     GroupStop,
@@ -54,6 +55,10 @@ def test_recorded(status: int, stop: Stop) -> None:
 
 def test_the_hot_status_is_a_seccomp_stop() -> None:
     assert classify(SECCOMP_STATUS) == SeccompStop()
+
+
+def test_the_other_hot_status_is_a_syscall_stop() -> None:
+    assert classify(SYSCALL_STATUS) == SyscallStop()
 
 
 def test_equal_statuses_give_one_object() -> None:

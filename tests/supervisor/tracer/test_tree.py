@@ -224,3 +224,13 @@ def test_what_a_process_runs_is_its_childs_and_gone_with_the_next_program() -> N
     tree.executed(grandchild)
     assert tree.programs == {child.pid: b"/app/x"}
     child.kill()
+
+
+def test_tasks_that_were_there_before() -> None:
+    tree = Tree(ARCH)
+    leader = tree.add(10, 10)
+    assert tree.add(11, 10).process is leader.process
+    assert tree.add(12, 12).process is not leader.process
+    # Whose leader has ended is known by itself.
+    assert tree.add(14, 13).tgid == 13
+    assert sorted(tree.tracees) == [10, 11, 12, 14]
