@@ -138,9 +138,9 @@ class Mounted:
         if self.server.events is not None:
             self.server.events.happened(event)
 
-    def finish(self, done: Callable[[], None]) -> None:
-        """Call back once nobody uses the tree and everything that was written is in the pod."""
-        self.server.when_idle(done)
+    def finish(self, done: Callable[[], None], *, users: bool = True) -> None:
+        """Call back once nobody uses the tree (unless `users` do not matter) and all that was written is in the pod."""
+        self.server.when_idle(done, users=users)
 
     def close(self) -> None:
         """Stop serving."""

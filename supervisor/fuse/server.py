@@ -52,6 +52,7 @@ class Server:
         self._notifier = _Notifier(fd)
         self._idle: Callable[[], None] | None = None
         self._is_draining = False
+        self._waits_for_users = True
         self._over = 0
         self.events: Events | None = None
         """Whose own requests it answers by itself (events.py)."""
@@ -88,13 +89,14 @@ class Server:
         """The session is lost: from now on every request fails with this errno."""
         self._over = number
 
-    def when_idle(self, idle: Callable[[], None]) -> None:
-        """Call back once no file is open any more and the pod has everything that was written."""
+    def when_idle(self, idle: Callable[[], None], *, users: bool = True) -> None:
+        """Call back once no file is open any more (`users`: waited for) and the pod has everything that was written."""
         self._idle = idle
+        self._waits_for_users = users
         self._look_whether_idle()
 
     def _look_whether_idle(self) -> None:
-        if self._idle is None or len(self.handles):
+        if self._idle is None or (self._waits_for_users and len(self.handles)):
             return
         if not self._tree.behind.unsent_bytes:
             idle, self._idle = self._idle, None

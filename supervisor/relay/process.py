@@ -60,7 +60,10 @@ _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGHUP, signal
 
 @dataclass(frozen=True)
 class RelaySettings:
-    """What the relay is told by the configuration. `startup_timeout_s`: for the agent's answer once its loader waits."""
+    """What the relay is told by the configuration. `startup_timeout_s`: for the agent's answer once its loader waits.
+
+    `outlived_by_users`: programs go on when the session ends, so that files they have open are not waited for.
+    """
 
     startup_timeout_s: float = 60.0
     lease_s: int = 60
@@ -69,6 +72,7 @@ class RelaySettings:
     dns: DnsConfig = WITHOUT_FILTER
     file_system: FileSystemConfig = field(default_factory=FileSystemConfig)
     policy_in: Callable[[Pod], PolicyConfig] = lambda pod: PolicyConfig()
+    outlived_by_users: bool = False
 
 
 @dataclass(frozen=True)
@@ -313,7 +317,7 @@ class _Relay:
             timer.cancel()
             self._close()
 
-        mounted.finish(drained)
+        mounted.finish(drained, users=not self._settings.outlived_by_users)
 
     def _close(self) -> None:
         assert self._agent is not None
