@@ -102,14 +102,17 @@ class Session:
         Returns how the first process ended; UsageError if the agent or the program could not be started.
         """
         try:
-            ready = self._await(Ready, None)
-            self._relay.link.ask(GetPod(), _POD_ID)
-            pod = self._await(Pod, _POD_DEADLINE_S)
+            ready, pod = self._await_pod()
             wanted = program(arguments, pod, self._config, dict(os.environb))
             path = find_program(wanted, self._look) if wanted.candidates else b""
             return self._supervise(wanted, path, ready, pod)
         finally:
             self._end_relay()
+
+    def _await_pod(self) -> tuple[Ready, Pod]:
+        ready = self._await(Ready, None)
+        self._relay.link.ask(GetPod(), _POD_ID)
+        return ready, self._await(Pod, _POD_DEADLINE_S)
 
     def _await(self, kind: type[M], deadline_s: float | None) -> M:
         message = self._reply(kind, deadline_s)
@@ -164,7 +167,7 @@ class Session:
         driver = self._driver(context)
         if self._config.trace:
             _tell_dropped(wanted)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         doorbell = Doorbell()
         try:
             self._relay.link.set_doorbell(doorbell.pid)
@@ -199,11 +202,14 @@ class Session:
             lambda names: filters.later_filter(native, names),
             checks(numbers, mounted=mounted),
         )
+        self._show_calls(driver)
+        return driver
+
+    def _show_calls(self, driver: Driver) -> None:
         if self._config.trace:
             from .tracer.show import Tracer  # and with it python-ptrace, which nothing else needs
 
             driver.observer = Tracer().observe
-        return driver
 
     # The innermost loop in C; None where it was not built, and with --trace, which wants to see every call.
     def _compiled(self, context: Context) -> Compiled | None:
@@ -315,7 +321,8 @@ def _tell_dropped(wanted: Program) -> None:
         sys.stderr.write(f"mirrord-trace: {os.fsdecode(dropped.name)} of the pod left out: {dropped.why}\n")
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
+    """Let the tool have as many descriptors as it may."""
     # A memory descriptor for each process, and files on their way to the program.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -33,12 +33,12 @@ def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
         raise UsageError("no command: give -- CMD ARGS after the options", EXIT_USAGE)
     executable = b"" if flags.from_pod else _absolute(arguments[0])
     config = load(flags, Machine(os.environ, os.getcwdb(), executable))
-    target = _target(config)
+    target = target_of(config)
     for warning in config.warnings:
         sys.stderr.write(f"mirrord-trace: warning: {warning}\n")
     Doorbell().remove()  # fails at once, and with the reason, where this process may not trace its children
-    session = Session(config, Options(stats_file), start_relay(target, _relay_settings(config)), inherited)
-    return _exit_status(session.run(arguments))
+    session = Session(config, Options(stats_file), start_relay(target, relay_settings(config)), inherited)
+    return exit_status(session.run(arguments))
 
 
 def occupy_standard_files() -> None:
@@ -51,7 +51,8 @@ def occupy_standard_files() -> None:
     os.close(fd)
 
 
-def _relay_settings(config: Config) -> RelaySettings:
+def relay_settings(config: Config) -> RelaySettings:
+    """What the relay is told of the configuration."""
     file_system = config.file_system
     if config.policy.files.mode is FsMode.LOCAL:
         file_system = replace(file_system, fuse="off")
@@ -69,7 +70,8 @@ def _absolute(program: str) -> bytes:
     return os.path.abspath(os.fsencode(found)) if found else b""
 
 
-def _target(config: Config) -> Target:
+def target_of(config: Config) -> Target:
+    """What -t names, ready to be started."""
     spec = config.parsed_target()
     # Imported here: the Kubernetes client alone takes longer to import than everything else.
     if isinstance(spec, PodSpec):
@@ -87,7 +89,8 @@ def _target(config: Config) -> Target:
     return DemoTarget()
 
 
-def _exit_status(end: Ended) -> int:
+def exit_status(end: Ended) -> int:
+    """The tool's, for a program that has ended so; does not return if a signal did it."""
     if not end.signal:
         return end.exit_code
     # As the program ended, so ends the tool: the shell must see the same status. The core, if any, is the program's.
