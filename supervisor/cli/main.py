@@ -22,6 +22,7 @@ from ..config.overlays import Flags
 from ..errors import EXIT_OWN_FAILURE, EXIT_USAGE, UsageError
 
 _COMMANDS = {
+    "attach": "Put a running process into the context of a pod.",
     "ls": "List the targets of a namespace.",
     "doctor": "Check this machine and the cluster.",
     "explain": "Say where paths go, and which rule says so.",
