@@ -73,7 +73,10 @@ def _version() -> str:
 @click.option("--no-tcp-outgoing", "tcp_outgoing", flag_value=False, type=bool, default=None, help="TCP leaves from here.")
 @click.option("--no-udp-outgoing", "udp_outgoing", flag_value=False, type=bool, default=None, help="UDP leaves from here.")
 @click.option("--no-outgoing", is_flag=True, help="Both.")
-@click.option("--steal", is_flag=True, default=None, help="Take over the pod's ports on which CMD listens (the default).")
+@click.option(
+    "--steal", is_flag=True, default=None,
+    help="Take over the pod's ports on which CMD listens; default: a copy of their traffic.",
+)  # fmt: skip
 @click.option("--skip-processes", metavar="NAMES", help="Accepted for mirrord's sake; not supported yet.")
 @click.option("-k", "--key", metavar="KEY", help="The session's key, for templates in the configuration.")
 @click.option("--trace", is_flag=True, help="Print each supervised call with its route and the reason.")
