@@ -30,7 +30,7 @@ class AddressTable(Protocol):
 
 
 class Doors(Protocol):
-    """Ways into the mounted pod tree for programs that are another user than the supervisor (supervisor/tracer/doors.py)."""
+    """Ways into the mounted pod tree for programs that are somebody else than the supervisor (supervisor/tracer/doors.py)."""
 
     def prefix(self, task: Task) -> bytes:
         """What has to be put before a pod path for this task: `Mount.prefix` unless it is known to need a door."""

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..agent.wire.messages import Message
+
+
+class Credentials(NamedTuple):
+    """Of a thread, as credentials(7) and capabilities(7) name them, in the supervisor's terms.
+
+    `uid`, `gid`: by which the kernel judges access to files. `permitted`: capabilities, as bits, within the user namespace
+    whose inode is `user_namespace` (0 if that cannot be told).
+    """
+
+    uid: int
+    gid: int
+    permitted: int
+    user_namespace: int
 
 
 class Task(Protocol):
@@ -57,8 +70,8 @@ class Task(Protocol):
         """readlink(2) of /proc/TID/fd/N, or of /proc/TID/cwd for AT_FDCWD; empty if it cannot be told (ENAMETOOLONG)."""
         ...
 
-    def credentials(self) -> tuple[int, int]:
-        """The uid and gid by which the kernel judges this thread's access to files."""
+    def credentials(self) -> Credentials:
+        """What the kernel judges this thread by."""
         ...
 
     def program_of(self, pid: int) -> bytes:

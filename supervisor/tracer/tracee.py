@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...syscalls.abi.flags import AT_FDCWD
 from ...syscalls.actions import SyscallError
+from ...syscalls.task import Credentials
 from ..errors import TraceeGone
 from . import look
 from .space import SHORT_STRING_BYTES, AddressSpace
@@ -34,6 +35,19 @@ def duplicate_of(tgid: int, fd: int) -> int:
     if copy < 0:
         raise OSError(-copy, os.strerror(-copy))
     return copy
+
+
+def credentials_of(tid: int) -> Credentials:
+    """See `Task.credentials`. Raises TraceeGone."""
+    try:
+        with open(f"/proc/{tid}/status", "rb") as status:
+            fields = dict(line.split(b":", 1) for line in status if line.startswith((b"Uid:", b"Gid:", b"CapPrm:")))
+        namespace = os.stat(f"/proc/{tid}/ns/user").st_ino
+    except PermissionError:  # it has closed itself (PR_SET_DUMPABLE)
+        namespace = 0
+    except OSError:
+        raise TraceeGone(tid) from None
+    return Credentials(int(fields[b"Uid"].split()[3]), int(fields[b"Gid"].split()[3]), int(fields[b"CapPrm"], 16), namespace)
 
 
 class Process:
@@ -131,14 +145,9 @@ class Tracee:
     def _link(self, fd: int) -> bytes:
         return b"/proc/%d/cwd" % self.tid if fd == AT_FDCWD else b"/proc/%d/fd/%d" % (self.tid, fd)
 
-    def credentials(self) -> tuple[int, int]:
+    def credentials(self) -> Credentials:
         """See `Task.credentials`."""
-        try:
-            with open(f"/proc/{self.tid}/status", "rb") as status:
-                fields = dict(line.split(b":", 1) for line in status if line.startswith((b"Uid:", b"Gid:")))
-        except OSError:
-            raise TraceeGone(self.tid) from None
-        return int(fields[b"Uid"].split()[3]), int(fields[b"Gid"].split()[3])
+        return credentials_of(self.tid)
 
     def program_of(self, pid: int) -> bytes:
         """See `Task.program_of`."""

@@ -43,6 +43,7 @@ from mirrord_trace.syscalls.incoming_rules import Subscription
 from mirrord_trace.syscalls.mount import Mount
 from mirrord_trace.syscalls.objects import Objects
 from mirrord_trace.syscalls.policy import Policy
+from mirrord_trace.syscalls.task import Credentials
 
 UNFINISHED: list[Script] = []
 """Scripts begun and not ended in the running test."""
@@ -83,7 +84,7 @@ class FakeTask:
         self.devices: dict[int, int] = {}
         """fd (AT_FDCWD: the working directory) -> st_dev, where that matters."""
         self.paths: dict[int, bytes] = {}
-        self.user = (1000, 1000)
+        self.user = Credentials(1000, 1000, 0, 1)
         self.programs: dict[int, bytes] = {}
         self.executes: list[bytes] = []
         self.reads = 0
@@ -153,7 +154,7 @@ class FakeTask:
         """See Task."""
         return self.paths.get(fd, b"")
 
-    def credentials(self) -> tuple[int, int]:
+    def credentials(self) -> Credentials:
         """See Task."""
         return self.user
 

@@ -14,7 +14,7 @@ from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer import tracee as module
 from mirrord_trace.supervisor.tracer.space import AddressSpace
 from mirrord_trace.supervisor.tracer.stops import Ended, SeccompStop, SignalDeliveryStop
-from mirrord_trace.supervisor.tracer.tracee import Process, Tracee, duplicate_of
+from mirrord_trace.supervisor.tracer.tracee import Process, Tracee, credentials_of, duplicate_of
 from mirrord_trace.syscalls.abi.flags import AT_FDCWD
 from mirrord_trace.syscalls.actions import SyscallError
 from rig import CALL, Child, apart, lower_limit, syscall
@@ -158,7 +158,9 @@ def test_whose_access_to_files_counts() -> None:
     child = Child(lambda: syscall(CALL))
     child.next()
     tracee = child.tracee()
-    assert tracee.credentials() == (os.geteuid(), os.getegid())
+    assert tracee.credentials() == credentials_of(os.getpid())
+    assert tracee.credentials()[:2] == (os.geteuid(), os.getegid())
+    assert tracee.credentials().user_namespace == os.stat("/proc/self/ns/user").st_ino
     child.kill()
     child.next()
     with pytest.raises(TraceeGone):
