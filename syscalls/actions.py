@@ -28,6 +28,7 @@ class Reason(enum.Enum):
     """Why a call goes there: shown by --trace and checked by tests. The value is the text for people."""
 
     NOT_OURS = "not a call this tool routes"
+    OWN_VIEW = "the process may have a root directory or a namespace of its own"
     RELATIVE_PATH = "relative paths are local"
     BAD_ARGUMENT = "the kernel judges the argument"
     FS_MODE_LOCAL = "feature.fs.mode is local"

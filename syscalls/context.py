@@ -53,6 +53,7 @@ class Context:
     `interfaces`: the pod's, as last seen. `mount`: the pod's files, if they are mounted; without it they are copied.
     `plain_paths`: relative paths on which no link of this machine to the pod was found, when they were first used.
     `directories`: absolute ones without a link, as crossing.py has found them a moment ago.
+    `has_views`: a call was made by which a process may have come to a view of its own (views.py).
     `read_link`: the target of a symbolic link of this machine, b"" for any other file, None for none.
     """
 
@@ -75,6 +76,7 @@ class Context:
     names: NameTable = field(default_factory=NameTable)
     mount: Mount | None = None
     doors: Doors | None = None
+    has_views: bool = False
     read_link: Callable[[bytes], bytes | None] = lambda path: None
 
     def outgoing(self, protocol: str, peer: Address, own_ports: Container[int]) -> Decision:

@@ -8,6 +8,7 @@ from .abi.utsname import NODENAME_AT, pack_field
 from .actions import Continue, Decision, Handling, Keep, Reason, Return, Route, Scratch, SyscallError, run
 from .context import Args, Context
 from .task import Task
+from .views import NEW_VIEWS, OWN, View, is_own
 
 
 def uname(context: Context, task: Task, args: Args) -> Handling:
@@ -18,6 +19,8 @@ def uname(context: Context, task: Task, args: Args) -> Handling:
     decision = context.policy.hostname()
     if decision.route is not Route.REMOTE:
         return Continue(decision)
+    if is_own(context, task, View.NAME):
+        return OWN
     result = yield from run()
     if result < 0:
         return Keep(decision)
@@ -33,9 +36,13 @@ _UNTOUCHED = Continue(_SUPERVISED)
 def clone(context: Context, task: Task, args: Args) -> Handling:
     """clone(2) with CLONE_UNTRACED, without that flag: an untraced child would get ENOSYS for every call of the table.
 
-    Stops only with the flag. 2 stops.
+    Stops only with the flag, or with one that makes a namespace (views.py). 2 stops, or 1.
     """
-    yield from run({0: args[0] & ~CLONE_UNTRACED})
+    flags = args[0]
+    _note_views(context, flags)
+    if not flags & CLONE_UNTRACED:
+        return _UNTOUCHED
+    yield from run({0: flags & ~CLONE_UNTRACED})
     return Keep(_SUPERVISED)
 
 
@@ -49,10 +56,16 @@ def clone3(context: Context, task: Task, args: Args) -> Handling:
     except SyscallError:
         return _UNTOUCHED
     flags = int.from_bytes(content[:8], "little")
+    _note_views(context, flags)
     if not flags & CLONE_UNTRACED:
         return _UNTOUCHED
     yield from run({0: Scratch((flags & ~CLONE_UNTRACED).to_bytes(8, "little") + content[8:])})
     return Keep(_SUPERVISED)
+
+
+def _note_views(context: Context, flags: int) -> None:
+    if any(flags & view for view in NEW_VIEWS):
+        context.has_views = True
 
 
 TRACING_BEGINS = (0, 16, 0x4206)

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from . import process
+from . import process, views
 from .abi import ifreq, netlink
 from .actions import Handling
 from .context import Args, Context
@@ -20,7 +20,7 @@ from .files.mounted.rows import LATER as MOUNTED_LATER
 from .files.mounted.rows import NOTES as MOUNTED_NOTES
 from .files.quick import CHECKS
 from .files.rows import HANDLERS as FILE_HANDLERS
-from .net import binding, connecting, creating, datagrams, fastopen, interfaces, listening, names, routes
+from .net import binding, connecting, creating, datagrams, fastopen, interfaces, listening, names, own_network, routes
 from .net.common import IPPROTO_MPTCP
 from .quick import Quick, State, Word
 from .task import Task
@@ -171,8 +171,13 @@ OTHER_ROWS: tuple[Row, ...] = (
         process.clone,
         "CLONE_UNTRACED is taken away",
         (ArgumentTest(0, "CLONE_UNTRACED is set", (process.CLONE_UNTRACED,), process.CLONE_UNTRACED),),
+        alternatives=tuple((ArgumentTest(0, "a namespace is made", (flag,), flag),) for flag in views.NEW_VIEWS),
     ),
     Row("clone3", process.clone3, "CLONE_UNTRACED is taken away"),
+    *(
+        Row(name, views.changes_view, "noted: the process may have a root directory or a namespace of its own then")
+        for name in ("chroot", "pivot_root", "unshare", "setns", "mount", "move_mount")
+    ),
     Row(
         "ptrace",
         process.ptrace,
@@ -197,13 +202,13 @@ def rows(mounted: bool) -> tuple[Row, ...]:
 def handlers(numbers: Mapping[str, int], *, mounted: bool = False) -> dict[int, tuple[str, Handler]]:
     """Dispatch: syscall number -> (name, handler). The netlink sockets of net/routes.py come before the row's own handler."""
     found = ((row.name, row.handler) for row in rows(mounted) if row.name in numbers and row.handler is not None)
-    return {numbers[name]: (name, routes.before(name, handler)) for name, handler in found}
+    return {numbers[name]: (name, own_network.before(name, routes.before(name, handler))) for name, handler in found}
 
 
 OTHER_CHECKS: Mapping[str, Quick] = {
     "getpeername": Quick(needs=State.NO_SOCKETS),
     "getsockname": Quick(needs=State.NO_SOCKETS),
-    "clone3": Quick(word=Word(0, process.CLONE_UNTRACED)),
+    "clone3": Quick(word=Word(0, process.CLONE_UNTRACED | sum(views.NEW_VIEWS))),
 }
 """The short way of all but the file calls."""
 

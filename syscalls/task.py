@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..agent.wire.messages import Message
+
+if TYPE_CHECKING:
+    from .views import View
 
 
 class Credentials(NamedTuple):
@@ -72,6 +75,10 @@ class Task(Protocol):
 
     def credentials(self) -> Credentials:
         """What the kernel judges this thread by."""
+        ...
+
+    def has_own(self, view: View) -> bool:
+        """Whether this thread's root directory or namespace is another one than the supervisor's; False if it has gone."""
         ...
 
     def program_of(self, pid: int) -> bytes:

@@ -12,6 +12,8 @@ import errno
 import os
 import struct
 
+from ...syscalls.views import View
+
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_INO = 0x100
 _SIZE_BYTES = 256
@@ -49,3 +51,17 @@ def read_link(path: bytes) -> bytes | None:
         return os.readlink(path)
     except OSError as error:
         return b"" if error.errno == errno.EINVAL else None
+
+
+def has_own(tid: int, view: View) -> bool:
+    """See `Task.has_own`."""
+    if view is View.NETWORK or view is View.NAME:
+        return _differ(tid, b"ns/net" if view is View.NETWORK else b"ns/uts")
+    # Only this machine's root directory is asked for /proc, which is never the pod's.
+    return _differ(tid, b"root") or _differ(tid, b"root/proc")
+
+
+def _differ(tid: int, name: bytes) -> bool:
+    # file_key takes nothing but the link in /proc, whatever file system it leads to.
+    theirs = file_key(b"/proc/%d/%s" % (tid, name))
+    return theirs is not None and theirs != file_key(b"/proc/self/" + name)

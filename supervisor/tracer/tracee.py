@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ...syscalls.abi.flags import AT_FDCWD
 from ...syscalls.actions import SyscallError
 from ...syscalls.task import Credentials
+from ...syscalls.views import View
 from ..errors import TraceeGone
 from . import look
 from .space import SHORT_STRING_BYTES, AddressSpace
@@ -148,6 +149,10 @@ class Tracee:
     def credentials(self) -> Credentials:
         """See `Task.credentials`."""
         return credentials_of(self.tid)
+
+    def has_own(self, view: View) -> bool:
+        """See `Task.has_own`."""
+        return look.has_own(self.tid, view)
 
     def program_of(self, pid: int) -> bytes:
         """See `Task.program_of`."""

@@ -40,6 +40,7 @@ from ..actions import (
 from ..context import Context
 from ..objects import RemoteDirectory, RemoteFile, RemoteObject
 from ..task import Task
+from ..views import OWN, View, is_own, tell
 
 PATH_MAX = 4096
 HOSTNAME_FILE = b"/proc/sys/kernel/hostname"
@@ -116,6 +117,8 @@ def find(
     if known is not None:
         return known
     if path.startswith(b"/"):
+        if is_own(context, task, View.FILES):
+            return own_path(context, task, path, write)
         return _absolute(context, task, path, write, follow)
     if not path and not empty:
         return BAD_ARGUMENT
@@ -177,6 +180,13 @@ def run_elsewhere(place: Place, path_argument: int) -> Handling:
 def hostname_content(context: Context) -> bytes:
     """What /proc/sys/kernel/hostname reads when the hostname is the pod's."""
     return context.pod.hostname + b"\n"
+
+
+def own_path(context: Context, task: Task, path: bytes, write: bool) -> Continue:
+    """The kernel's, since the process has a root directory of its own; the user is told if it would be the pod's."""
+    if path.startswith(b"/") and context.policy.file(normalise(path)[0], write=write).route is not Route.LOCAL:
+        tell(context, task, View.FILES)
+    return OWN
 
 
 # -- absolute paths -------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from mirrord_trace.syscalls.mount import Mount
 from mirrord_trace.syscalls.objects import Objects
 from mirrord_trace.syscalls.policy import Policy
 from mirrord_trace.syscalls.task import Credentials
+from mirrord_trace.syscalls.views import View
 
 UNFINISHED: list[Script] = []
 """Scripts begun and not ended in the running test."""
@@ -85,6 +86,8 @@ class FakeTask:
         """fd (AT_FDCWD: the working directory) -> st_dev, where that matters."""
         self.paths: dict[int, bytes] = {}
         self.user = Credentials(1000, 1000, 0, 1)
+        self.views: set[View] = set()
+        """What it has of its own."""
         self.programs: dict[int, bytes] = {}
         self.executes: list[bytes] = []
         self.reads = 0
@@ -157,6 +160,11 @@ class FakeTask:
     def credentials(self) -> Credentials:
         """See Task."""
         return self.user
+
+    def has_own(self, view: View) -> bool:
+        """See Task."""
+        self.reads += 1
+        return view in self.views
 
     def program_of(self, pid: int) -> bytes:
         """See Task."""

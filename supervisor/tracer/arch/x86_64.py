@@ -36,6 +36,7 @@ NUMBERS: dict[str, int] = {
     "creat": 85, "readlink": 89, "getxattr": 191, "lgetxattr": 192, "listxattr": 194, "llistxattr": 195,
     "getdents64": 217, "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269,
     "accept4": 288, "recvmmsg": 299, "sendmmsg": 307, "seccomp": 317, "memfd_create": 319, "statx": 332,
+    "pivot_root": 155, "chroot": 161, "mount": 165, "unshare": 272, "setns": 308, "move_mount": 429,
     "io_uring_setup": 425, "clone3": 435, "openat2": 437, "faccessat2": 439,
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from ...context import Context
 from ...mount import Mount
 from ...quick import MAGIC
 from ...task import Task
+from ...views import View, is_own
 from ..place import (
     BAD_ARGUMENT,
     HOSTNAME_FILE,
@@ -32,6 +33,7 @@ from ..place import (
     hostname_place,
     leaves_pod,
     normalise,
+    own_path,
     remember,
 )
 from .crossing import crossing
@@ -73,6 +75,8 @@ def find(
     known = (context.local_writes if write else context.local_reads).get(path)
     if known is not None:
         return known
+    if is_own(context, task, View.FILES):
+        return own_path(context, task, path, write)
     if path.startswith(b"/"):
         return find_absolute(context, task, path, write=write, follow=follow)
     base = opened_path(context, task, dirfd) if path or empty else None

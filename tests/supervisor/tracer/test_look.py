@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
+import pytest
 from mirrord_trace.supervisor.tracer import look
+from mirrord_trace.syscalls.views import View
 
 
 def _link(fd: int) -> bytes:
@@ -30,3 +33,29 @@ def test_nothing_there() -> None:
     assert look.file_key(_link(999)) is None
     assert look.device(_link(999)) is None
     assert look.device(b"/proc/0/cwd") is None
+
+
+def test_nobody_has_views_of_its_own_but_who_made_them() -> None:
+    assert not any(look.has_own(os.getpid(), view) for view in View)
+    assert not any(look.has_own(2**22 + 1, view) for view in View)
+
+
+_WAIT = ("sh", "-c", "echo; read line")
+
+
+@pytest.mark.parametrize(
+    ("command", "views"),
+    [(("unshare", "-Urm"), set()), (("unshare", "-Uru"), {View.NAME}), (("unshare", "-Urn"), {View.NETWORK}),
+     (("bwrap", "--bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
+       "--symlink", "usr/lib64", "/lib64"), {View.FILES}),
+     (("bwrap", "--bind", "/", "/", "--tmpfs", "/proc"), {View.FILES})],
+)  # fmt: skip
+def test_views(command: tuple[str, ...], views: set[View]) -> None:
+    with subprocess.Popen([*command, *_WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        # bwrap waits for what it has started.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        pid = int(children[0]) if children and command[0] == "bwrap" else process.pid
+        assert {view for view in View if look.has_own(pid, view)} == views
+        process.communicate(b"\n")
