@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import time
 
 from .netlink import Netlink
 
@@ -30,6 +32,10 @@ ECHO_PORT = 7
 DNS_PORT = 53
 # Nobody listens there, at any of the addresses.
 REFUSED_PORT = 81
+
+_ROUTES_TIMEOUT_S = 10.0
+_LOOK_S = 0.001
+_RTF_LOCAL = 0x80000000
 
 _POD_LINK = "eth0"
 _CLUSTER_LINK = "node0"
@@ -62,6 +68,8 @@ def set_up_cluster(separate: bool) -> bool:
             _add_unreachable(netlink, has_ipv6)
         for service in _SERVICES:
             _add_addresses(netlink, "lo", service, (32, 128))
+    if has_ipv6:
+        _await_local_routes(GATEWAY if separate else POD, *_SERVICES)
     return has_ipv6
 
 
@@ -82,7 +90,27 @@ def set_up_pod() -> bool:
         for gateway in GATEWAY[: 1 + has_ipv6]:
             netlink.add_default_route(gateway, _POD_LINK)
         _add_unreachable(netlink, has_ipv6)
+    if has_ipv6:
+        _await_local_routes(POD)
     return has_ipv6
+
+
+# The kernel adds the local route of a new IPv6 address a moment later, from a work queue (addrconf_dad_work). Until then the
+# address can be bound and has a route, but packets to it are answered with "no route".
+def _await_local_routes(*places: tuple[str, str]) -> None:
+    awaited = {socket.inet_pton(socket.AF_INET6, address) for _, address in places}
+    give_up_s = time.monotonic() + _ROUTES_TIMEOUT_S
+    while awaited - _local_routes():
+        if time.monotonic() > give_up_s:
+            raise OSError(errno.ENETUNREACH, "the kernel has made no routes to IPv6 addresses of the demo")
+        time.sleep(_LOOK_S)
+
+
+# proc_net(5) has nothing of this file: destination, prefix length, six other fields, flags, device.
+def _local_routes() -> set[bytes]:
+    with open("/proc/net/ipv6_route", encoding="ascii") as routes:
+        fields = [line.split() for line in routes]
+    return {bytes.fromhex(line[0]) for line in fields if int(line[8], 16) & _RTF_LOCAL}
 
 
 # The IPv4 address must be there; a kernel or a sysctl without IPv6 only costs the second one.

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 
 import pytest
-from mirrord_trace.supervisor.targets.demo import network
+from mirrord_trace.supervisor.targets.demo import kernel, network
 from mirrord_trace.supervisor.targets.demo.pod import DemoPod
 
 _PLAN = (
     network.POD, network.GATEWAY, network.CLIENT, network.API, network.DNS, network.GREETER, network.ECHO,
     network.BLACK_HOLE, network.UNREACHABLE,
 )  # fmt: skip
+
+_SERVICES = (network.API, network.DNS, network.GREETER, network.ECHO, network.BLACK_HOLE, network.CLIENT)
 
 
 def test_addresses_are_of_private_ranges_and_unlike_each_other() -> None:
@@ -34,3 +37,28 @@ def test_a_refused_port_refuses(pod: DemoPod) -> None:
         pod.connect(network.REFUSED_PORT)
     with pytest.raises(ConnectionRefusedError):
         pod.connect(network.REFUSED_PORT, network.GREETER[0], in_pod=True)
+
+
+def test_addresses_can_be_reached_as_soon_as_they_have_been_added() -> None:
+    """In new namespaces, where the kernel makes the routes of IPv6 addresses while others go on."""
+    for _ in range(10):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
+                has_ipv6 = network.set_up_cluster(network.make_link())
+                status = 0 if all(_reaches_itself(pair[has_ipv6]) for pair in _SERVICES) else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def _reaches_itself(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        probe.connect(probe.getsockname())
+        probe.send(b"x")
+        probe.settimeout(5)
+        return probe.recv(1) == b"x"
