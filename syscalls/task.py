@@ -69,6 +69,10 @@ class Task(Protocol):
         """
         ...
 
+    def may_be_directory(self, fd: int) -> bool:
+        """Whether what is open behind `fd` is a directory, or cannot be told. No file system is asked for that either."""
+        ...
+
     def path_of(self, fd: int) -> bytes:
         """readlink(2) of /proc/TID/fd/N, or of /proc/TID/cwd for AT_FDCWD; empty if it cannot be told (ENAMETOOLONG)."""
         ...

@@ -2,7 +2,7 @@
 
 The pod's files are served by a process that asks the pod. Were the tracer to wait for that, every tracee would wait with
 it: at worst for ever, since the answer may need the tracer. statx(2) with AT_STATX_DONT_SYNC takes what the kernel has,
-and st_dev and st_ino never change.
+and st_dev, st_ino and the type never change.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import struct
 
 from ...syscalls.views import View
@@ -17,8 +18,8 @@ from ...syscalls.views import View
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_INO = 0x100
 _SIZE_BYTES = 256
-# stx_ino is at 32, stx_dev_major and stx_dev_minor at 136.
-_FIELDS = struct.Struct("<32xQ96xII")
+# stx_mode is at 28, stx_ino at 32, stx_dev_major and stx_dev_minor at 136.
+_FIELDS = struct.Struct("<28xH2xQ96xII")
 
 _SYS_STATX = {"x86_64": 332, "aarch64": 291}.get(os.uname().machine, 332)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -32,17 +33,29 @@ def file_key(path: bytes) -> tuple[int, int] | None:
     flags, mask = ctypes.c_long(_AT_STATX_DONT_SYNC), ctypes.c_long(_STATX_INO)
     if _libc.syscall(_SYS_STATX, _AT_FDCWD, path, flags, mask, buffer):
         return None
-    inode, major, minor = _FIELDS.unpack_from(buffer)
+    _, inode, major, minor = _FIELDS.unpack_from(buffer)
     return os.makedev(major, minor), inode
 
 
 def device(path: bytes) -> int | None:
     """st_dev of what the link `path` leads to, or None. Also where its file system lets only another user look."""
+    fields = _without_attributes(path)
+    return os.makedev(*fields[2:]) if fields is not None else None
+
+
+def may_be_directory(path: bytes) -> bool:
+    """Whether the link `path` leads to a directory. True also where its file system lets only another user look."""
+    fields = _without_attributes(path)
+    return fields is not None and (not fields[0] or stat.S_ISDIR(fields[0]))
+
+
+# Who asks for no attributes is told the device also by another user's file system, where stx_mode is 0.
+def _without_attributes(path: bytes) -> tuple[int, int, int, int] | None:
     buffer = ctypes.create_string_buffer(_SIZE_BYTES)
     if _libc.syscall(_SYS_STATX, _AT_FDCWD, path, ctypes.c_long(_AT_STATX_DONT_SYNC), ctypes.c_long(0), buffer):
         return None
-    _, major, minor = _FIELDS.unpack_from(buffer)
-    return os.makedev(major, minor)
+    mode, inode, major, minor = _FIELDS.unpack_from(buffer)
+    return mode, inode, major, minor
 
 
 def read_link(path: bytes) -> bytes | None:

@@ -136,6 +136,10 @@ class Tracee:
         """See `Task.device`."""
         return look.device(self._link(fd))
 
+    def may_be_directory(self, fd: int) -> bool:
+        """See `Task.may_be_directory`."""
+        return look.may_be_directory(self._link(fd))
+
     def path_of(self, fd: int) -> bytes:
         """See `Task.path_of`."""
         try:

@@ -85,6 +85,7 @@ class FakeTask:
         self.devices: dict[int, int] = {}
         """fd (AT_FDCWD: the working directory) -> st_dev, where that matters."""
         self.paths: dict[int, bytes] = {}
+        self.no_directories: set[int] = set()
         self.user = Credentials(1000, 1000, 0, 1)
         self.views: set[View] = set()
         """What it has of its own."""
@@ -153,6 +154,11 @@ class FakeTask:
         self.reads += 1
         return self.devices.get(fd)
 
+    def may_be_directory(self, fd: int) -> bool:
+        """See Task."""
+        self.reads += 1
+        return fd not in self.no_directories
+
     def path_of(self, fd: int) -> bytes:
         """See Task."""
         return self.paths.get(fd, b"")
@@ -174,9 +180,11 @@ class FakeTask:
         """See Task."""
         self.executes.append(program)
 
-    def enters(self, fd: int, path: bytes) -> None:
+    def enters(self, fd: int, path: bytes, *, is_directory: bool = True) -> None:
         """`fd` (AT_FDCWD: the working directory) is the mounted tree's `path` from now on."""
         self.devices[fd], self.paths[fd] = MOUNT_DEVICE, path
+        if not is_directory:
+            self.no_directories.add(fd)
 
 
 _OUTGOING = Decision(Route.REMOTE, Reason.OUTGOING)

@@ -84,7 +84,9 @@ def find(
         return BAD_ARGUMENT if not empty else LOCAL_OBJECT if base is None else REMOTE_OBJECT
     if base is None:
         return _relative(context, task, dirfd, path, write, follow)
-    return find_below(context, base, path, write, to_int32(dirfd) == AT_FDCWD) if base else REMOTE_OBJECT
+    if not base or not is_directory(task, dirfd):
+        return REMOTE_OBJECT  # ENOTDIR, before any name is looked at
+    return find_below(context, base, path, write)
 
 
 # Behind a directory of this machine: here as well, but for links to the pod. Who walks an absolute path name by name (rsync)
@@ -125,14 +127,23 @@ def opened_path(context: Context, task: Task, fd: int) -> bytes | None:
     return path if path.startswith(b"/") else b""
 
 
-def find_below(context: Context, base: bytes, path: bytes, write: bool, is_directory: bool = True) -> Continue | Place:
-    """The relative `path` behind the pod directory `base`, or what else is open there."""
+def is_directory(task: Task, fd: int) -> bool:
+    """Whether the register `fd` (AT_FDCWD: the working directory) stands for a directory.
+
+    A link that was opened itself (O_PATH|O_NOFOLLOW) is none, though its path in /proc leads on.
+    """
+    number = to_int32(fd)
+    return number == AT_FDCWD or task.may_be_directory(number)
+
+
+def find_below(context: Context, base: bytes, path: bytes, write: bool) -> Continue | Place:
+    """The relative `path` behind the pod directory `base`."""
     name, directory = normalise(mount_of(context).name_of(base) + b"/" + path)
     decision = decide(context, name, write)
     if decision.route is Route.REMOTE and base.endswith(DELETED):
         return Continue(decision)  # the kernel alone knows what is below a directory without a name
     native, _ = normalise(base + b"/" + path)
-    if decision.path == native and (_climbs(path) or (path.startswith(b"..") and not is_directory)):
+    if decision.path == native and _climbs(path):
         native = _as_written(base + b"/" + path)
         decision = replace(decision, path=native)
     tail = _tail(path) if directory else b""

@@ -28,7 +28,7 @@ from ...task import Task
 from ..open import open_place, writes
 from ..place import BAD_ARGUMENT, PATH_MAX, RELATIVE_PATH, Place, normalise
 from .attributes import attributes_of
-from .find import REMOTE_OBJECT, find, find_below, opened_path
+from .find import REMOTE_OBJECT, find, find_below, is_directory, opened_path
 from .opening import follows, opening
 from .running import is_native, is_remote, run_at
 
@@ -44,6 +44,14 @@ def openat2(context: Context, task: Task, args: Args) -> Handling:
         return BAD_ARGUMENT
     if how is None or (how.resolve & RESOLVE_BENEATH and path.startswith(b"/")):
         return BAD_ARGUMENT
+    try:
+        return (yield from _open(context, task, args, path, how))
+    except SyscallError as error:
+        # What is wrong with the struct comes first, whatever the path is.
+        raise SyscallError(open_how.check(how, NATIVE) or error.errno, error.decision) from None
+
+
+def _open(context: Context, task: Task, args: Args, path: bytes, how: OpenHow) -> Handling:
     flags = how.flags & 0xFFFF_FFFF
     if how.resolve & RESOLVE_IN_ROOT:
         place = _in_root(context, task, args[0], path, writes(flags))
@@ -77,7 +85,7 @@ def _in_root(context: Context, task: Task, dirfd: int, path: bytes, write: bool)
     base = opened_path(context, task, dirfd)
     if base is None:
         return RELATIVE_PATH
-    if not base or not path:
+    if not base or not path or not is_directory(task, dirfd):
         return REMOTE_OBJECT
     place = find_below(context, base, normalise(b"/" + path)[0][1:], write)
     if isinstance(place, Continue) or place.base:

@@ -29,6 +29,15 @@ def test_the_key_is_that_of_stat(tmp_path: Path) -> None:
                 os.close(fd)
 
 
+def test_what_is_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    folder, link = os.open(tmp_path, os.O_PATH), os.open(tmp_path / "link", os.O_PATH | os.O_NOFOLLOW)
+    with open(os.devnull, "rb") as null:
+        assert [look.may_be_directory(_link(fd)) for fd in (folder, link, null.fileno(), 999)] == [True, False, False, False]
+    os.close(folder)
+    os.close(link)
+
+
 def test_nothing_there() -> None:
     assert look.file_key(_link(999)) is None
     assert look.device(_link(999)) is None

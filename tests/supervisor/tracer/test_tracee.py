@@ -150,6 +150,7 @@ def test_what_is_open_and_where_it_is(tmp_path: Path) -> None:
     assert (tracee.device(50), tracee.path_of(50)) == (os.stat("/proc").st_dev, b"/proc")
     assert (tracee.device(AT_FDCWD), tracee.path_of(AT_FDCWD)) == (os.stat(tmp_path).st_dev, bytes(tmp_path))
     assert (tracee.device(999), tracee.path_of(999)) == (None, b"")
+    assert [tracee.may_be_directory(fd) for fd in (50, 999)] == [True, False]
     child.kill()
 
 

@@ -82,9 +82,17 @@ def test_behind_a_pod_directory_the_kernel_walks() -> None:
     context = mounted(is_used=True, remote=REMOTE)
     place = at(context, b"../y", 7, task)
     assert isinstance(place, Place)
-    assert (place.decision.path, place.base) == (b"/app/d/../y", b"/app/d")  # what is open may be no directory
+    assert (place.decision.path, place.base) == (b"/app/y", b"/app/d")
     assert at(context, b"x", 8, task) is RELATIVE_PATH
     assert at(context, b"x", -5, task) is RELATIVE_PATH
+
+
+def test_behind_what_is_no_directory_is_nothing() -> None:
+    task = FakeTask()
+    task.enters(7, b"/app/d", is_directory=False)  # O_PATH|O_NOFOLLOW of a link to a directory, for one
+    context = mounted(is_used=True, remote=REMOTE, missing=[b"/app/hidden"])
+    for path in (b"x", b"../y", b"../../usr/x", b"../hidden"):
+        assert at(context, path, 7, task) is REMOTE_OBJECT  # for the kernel to say ENOTDIR, or what comes before that
 
 
 def test_a_name_that_may_be_a_link_is_climbed_out_of_by_the_kernel() -> None:

@@ -78,6 +78,22 @@ def test_in_root_ends_at_the_directory() -> None:
     opening(b"/elsewhere", RESOLVE_IN_ROOT, dirfd=7).raises(errno.EXDEV)
 
 
+def test_in_root_of_what_is_no_directory_is_nothing() -> None:
+    task = FakeTask({PATH: b"/x\0", HOW: open_how.pack(OpenHow(0, 0, RESOLVE_IN_ROOT))})
+    task.enters(7, b"/app", is_directory=False)
+    context = mounted(is_used=True, remote=[b"/app"])
+    Script(openat2, (7, PATH, HOW, 24), task=task, context=context).continues(Reason.REMOTE_OBJECT)
+
+
+def test_a_wrong_struct_comes_before_the_path() -> None:
+    nonsense = os.O_CREAT | os.O_DIRECTORY
+    opening(b"/app/x", RESOLVE_NO_SYMLINKS, nonsense).asks(StatPath(b"/app", False)).replies(found(LINK)).raises(errno.EINVAL)
+    hiding = mounted(is_used=True, remote=[b"/app"], missing=[b"/hidden"])
+    opening(b"/hidden", 0, nonsense, context=hiding).raises(errno.EINVAL)
+    opening(b"/elsewhere", RESOLVE_IN_ROOT, nonsense, 7).raises(errno.EINVAL)
+    opening(b"/app/x", 0, nonsense).runs({1: X}).gets(-errno.EINVAL).keeps(Route.REMOTE)  # the kernel knows what it has
+
+
 def test_rules_that_the_prefix_would_break_are_taken_out() -> None:
     for rule in (RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS):
         opening(b"/app/x", rule | 0x40).runs({2: how(0x40), 1: X}).gets(3).keeps(Route.REMOTE)
