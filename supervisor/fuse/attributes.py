@@ -55,13 +55,13 @@ class AttributeCalls:
         """GETATTR: no round trip if it is known, else one."""
         flags, handle = protocol.GETATTR_IN.unpack_from(request.body)
         stat, valid_s = yield from self._attributes(request.node, handle if flags & protocol.GETATTR_FH else 0)
-        return protocol.attributes(self._tree.shown(stat), valid_s)
+        return protocol.attributes(self._tree.visible(stat), valid_s)
 
     def statx(self, request: Request) -> Work[bytes]:
         """STATX: as GETATTR, with the birth time."""
         flags, handle, _, _ = protocol.STATX_IN.unpack_from(request.body)
         stat, valid_s = yield from self._attributes(request.node, handle if flags & protocol.GETATTR_FH else 0)
-        return protocol.statx(self._tree.shown(stat), valid_s)
+        return protocol.statx(self._tree.visible(stat), valid_s)
 
     def _attributes(self, number: int, handle: int) -> Work[tuple[FileStat, float]]:
         tree = self._tree
@@ -121,7 +121,7 @@ class AttributeCalls:
         # A file that is open may be another one than what is at its path by now.
         if path in node.paths and is_there and not is_late:
             tree.knowledge.saw(path, reply.stat, tree.knowledge.ticket())
-        return protocol.attributes(tree.shown(reply.stat), tree.settings.lifetimes.attribute_s)
+        return protocol.attributes(tree.visible(reply.stat), tree.settings.lifetimes.attribute_s)
 
     def _forget(self, node: Node, what: int) -> None:
         if what & SET_SIZE:

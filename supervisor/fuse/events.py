@@ -197,7 +197,7 @@ class Events:
         if request.op == Op.SETATTR:
             node = self._tree.nodes.get(request.node)
             seen = yield from self._tree.lstat(node.path)
-            return protocol.attributes(self._tree.shown(seen.stat or node.stat), 0.0)
+            return protocol.attributes(self._tree.visible(seen.stat or node.stat), 0.0)
         return protocol.opened(_HANDLE) if request.op == Op.OPEN else b""
 
     def _looked_up(self, request: Request) -> bytes:

@@ -163,7 +163,7 @@ class Files:
         node = tree.nodes.found(None, reply.stat)
         node.lookups += 1
         self._handles.add(number, node, wire & ~(_TMPFILE | _EXCLUSIVE), is_remote=True)
-        entry = protocol.entry(node.id, tree.shown(reply.stat), 0.0, tree.settings.lifetimes.attribute_s)
+        entry = protocol.entry(node.id, tree.visible(reply.stat), 0.0, tree.settings.lifetimes.attribute_s)
         return entry + protocol.opened(number)
 
     def release(self, request: Request) -> Work[bytes]:

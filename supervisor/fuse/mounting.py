@@ -4,6 +4,9 @@ As root: fsopen(2), fsconfig(2), fsmount(2), without ever a mount point. As an o
 mount on a directory: the root is opened there and the mount at once detached again (`fusermount3 -u -z`). Either way the
 file system lives as long as something of it is open and ends with the last, SIGKILL included: no mount can be left behind.
 
+Without default_permissions: what is allowed the pod decides, and the kernel does not judge by sticky directories itself, whose
+owners are the pod's (it keeps that bit for stat(2) alone).
+
 nosuid and nodev: what is set-user-ID or a device in the pod is neither here. As root other users may look in (allow_other),
 since a program may change its user; what is allowed is decided in the pod in any case.
 """

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import stat as stat_modes
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ...agent.pump.session import Session
 from ...agent.wire.messages import FileStat, Message
@@ -19,17 +18,15 @@ from .waiting import DEADLINE_S, M, Outcome, Work, ask, failure
 from .writebehind import WriteBehind
 
 _TRACKED = 65536
-_STICKY_DIRECTORY = stat_modes.S_IFDIR | stat_modes.S_ISVTX
 
 
 @dataclass(frozen=True)
 class TreeSettings:
-    """`write_behind`, `read_ahead`: whether that is done. `hides_sticky`: see `Tree.shown`. `device`: st_dev of the mount."""
+    """`write_behind`, `read_ahead`: whether that is done. `device`: st_dev of the mount."""
 
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     write_behind: bool = True
     read_ahead: bool = True
-    hides_sticky: bool = False
     device: int = 0
 
 
@@ -74,24 +71,13 @@ class Tree:
         """Attributes with the numbers that the mount shows."""
         return self.nodes.visible(stat, self.settings.device)
 
-    def shown(self, stat: FileStat) -> FileStat:
-        """`visible`, for the kernel.
-
-        To that of an ordinary user no directory is sticky: it would compare owners of the pod's with users of this machine,
-        and the pod's own kernel does that rightly.
-        """
-        seen = self.visible(stat)
-        if self.settings.hides_sticky and seen.mode & _STICKY_DIRECTORY == _STICKY_DIRECTORY:
-            return replace(seen, mode=seen.mode & ~stat_modes.S_ISVTX)
-        return seen
-
     def entry(self, path: bytes, stat: FileStat, valid_s: float) -> bytes:
         """fuse_entry_out for a file of the pod. The kernel has one more reference to its inode."""
         node = self.nodes.found(path, stat)
         node.lookups += 1
         if stat.mode & 0o170000 == 0o120000:
             valid_s = min(valid_s, self.settings.lifetimes.attribute_s)
-        return protocol.entry(node.id, self.shown(stat), valid_s, valid_s)
+        return protocol.entry(node.id, self.visible(stat), valid_s, valid_s)
 
     def special_entry(self, path: bytes, stat: FileStat) -> bytes:
         """`entry` for a FIFO or device that has just been made, shown as what it is, and only for this moment."""
@@ -100,7 +86,7 @@ class Tree:
         self._generation.advance()
         node = self.nodes.found(path, stat)
         node.lookups += 1
-        return protocol.entry(node.id, self.shown(stat), 0.0, 0.0, is_special=True)
+        return protocol.entry(node.id, self.visible(stat), 0.0, 0.0, is_special=True)
 
     def fresh_entry(self, path: bytes, stat: FileStat) -> bytes:
         """`entry` for a name that an operation has just made; it is learnt as well."""

@@ -279,7 +279,6 @@ class _Relay:
             Lifetimes(config.attribute_s, config.negative_s),
             write_behind=config.write_behind,
             read_ahead=config.read_ahead,
-            hides_sticky=os.geteuid() != 0,
         )
         tree = Mounted(self._loop, self._agent.session, mounted, settings, self._shared.generation)
         self._parts().serve(tree, self._settings.policy_in)

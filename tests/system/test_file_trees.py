@@ -274,6 +274,26 @@ install -m 4711 file program; chmod 2755 directory; mkdir directory/inner; : > d
     assert trees.traced("stat -c %u:%g file; test -O file; echo $?").out.startswith("0:0\n")
 
 
+def test_a_sticky_directory_looks_like_one_and_is_the_pods_to_judge(trees: Trees) -> None:
+    sticky = trees.pod / "sticky"
+    sticky.mkdir()
+    (sticky / "old").write_text("old")
+    sticky.chmod(0o1777)
+    # By path, which is the tracer's answer, by descriptor, which is the kernel's, and both once more where nothing is known.
+    script = f"""
+{PYTHON} -IB - sticky <<'END'
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+print(oct(os.stat(sys.argv[1]).st_mode), oct(os.fstat(fd).st_mode), sorted(os.listdir(fd)))
+os.utime(fd)
+print(oct(os.fstat(fd).st_mode), oct(os.stat(".", dir_fd=fd).st_mode))
+END
+echo new >> sticky/old; mv sticky/old sticky/new; cat sticky/new; rm sticky/new; ls sticky
+"""
+    shown = "0o41777 0o41777 ['old']\n0o41777 0o41777\nold"
+    assert trees.traced(script).out == f"{shown}new\n"
+
+
 @contextlib.contextmanager
 def _mounted(trees: Trees, options: str) -> Iterator[Path]:
     done = trees.python_inside(f"os.mkdir('mounted'); kernel.mount('none', 'mounted', 'tmpfs', 0, {options!r})")
