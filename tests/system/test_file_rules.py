@@ -99,7 +99,7 @@ def test_lists_of_the_user_decide(trees: Trees, fuse: str) -> None:
 
 
 _ANSWERS = """
-import fcntl, os, sys
+import ctypes, fcntl, os, sys
 def read(name):
     with open(name) as file:
         return file.read()
@@ -108,6 +108,10 @@ def size(name):
         return os.stat(name).st_size
     except OSError as error:
         return error.strerror
+def forced(fd):
+    found = ctypes.create_string_buffer(256)
+    assert ctypes.CDLL(None).statx(fd, b"", 0x1000 | 0x2000, 0x7FF, found) == 0  # AT_EMPTY_PATH | AT_STATX_FORCE_SYNC
+    return int.from_bytes(found[40:48], "little")
 def locked(name):
     with open(name, "r+") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
@@ -187,6 +191,13 @@ def test_statx_may_insist_on_what_the_pod_says_now(trees: Trees) -> None:
         file.write_text("longer")
         # AT_STATX_FORCE_SYNC.
         assert ask("os.popen('stat --cached=never -c %s \"$TREE/file\" file').read()") == "6\n6\n"
+        # The same of a descriptor, under its new name too.
+        assert ask("kept.setdefault('fd', os.open('file', os.O_RDONLY)) > 0")
+        file.write_text("longer still")
+        assert ask("(os.fstat(kept['fd']).st_size, forced(kept['fd']), os.fstat(kept['fd']).st_size)") == (6, 12, 12)
+        assert ask("os.rename('file', 'moved')") is None
+        (trees.pod / "moved").write_text("moved")
+        assert ask("forced(kept['fd'])") == 5
 
 
 def test_who_opens_a_file_finds_what_was_closed_before(trees: Trees) -> None:

@@ -9,8 +9,10 @@ from .paths import CALLS, CHANGES, PathCall
 _UNUSED = State.UNUSED_MOUNT
 _FIRST = Quick((KnownPath(0, relative=_UNUSED),))
 _ACCESS = KnownPath(1, 0, flags=2, writing=2, relative=_UNUSED)
-# Attributes of an open file are the kernel's.
+# Attributes of an open file are the kernel's; statx(2) may insist on new ones.
 _STAT = Quick((KnownPath(1, 0, empty=State.ALWAYS, relative=_UNUSED),))
+
+_EMPTY = Quick((KnownPath(1, 0, empty=_UNUSED, relative=_UNUSED),))
 
 
 def _check(call: PathCall) -> Quick:
@@ -28,8 +30,8 @@ CHECKS: dict[str, Quick] = {call.name: _check(call) for call in CALLS} | {
     "execve": _FIRST,
     "execveat": Quick((KnownPath(1, 0, relative=_UNUSED),)),
     "newfstatat": _STAT,
-    "statx": _STAT,
-    "readlinkat": Quick((KnownPath(1, 0, empty=_UNUSED, relative=_UNUSED),)),
+    "statx": _EMPTY,
+    "readlinkat": _EMPTY,
     "access": Quick((KnownPath(0, flags=1, writing=2, relative=_UNUSED),)),
     "faccessat": Quick((_ACCESS,)),
     "faccessat2": Quick((_ACCESS,)),

@@ -79,9 +79,10 @@ def test_relative_and_magic_paths(name: str) -> None:
 def test_descriptors() -> None:
     args: Args = (5, EMPTY, 0, 0x1000, 0x1000, 0)
     task = FakeTask(MEMORY)
-    for name in ("newfstatat", "statx"):
-        assert CHECKS[name](mounted(is_used=True), task, args)
-    assert not CHECKS["readlinkat"](mounted(is_used=True), task, args)
+    assert CHECKS["newfstatat"](mounted(is_used=True), task, args)
+    for name in ("statx", "readlinkat"):
+        assert CHECKS[name](mounted(), task, args)
+        assert not CHECKS[name](mounted(is_used=True), task, args)
     for name in ("fchdir", "getcwd", "fsetxattr"):
         assert CHECKS[name](mounted(), task, args)
         assert not CHECKS[name](mounted(is_used=True), task, args)

@@ -64,6 +64,19 @@ def test_the_file_with_the_hostname() -> None:
     script.returns(0, {BUFFER: script._now.writes[0][1]}, Reason.POD_HOSTNAME)
 
 
+def test_an_open_file_is_asked_for_anew() -> None:
+    context, task = remote(is_used=True), FakeTask({PATH: b"\0"})
+    task.enters(7, b"/app/x")
+    insisting = (7, PATH, AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, 0x7FF, BUFFER)
+    for reply in (GOOD, PathStat(errno.ENOENT, STAT, 0, 0)):
+        script = Script(statx, insisting, task=task, context=context)
+        script.asks(StatPath(b"/app/x", False, True)).replies(reply).continues(Reason.REMOTE_OBJECT)
+    Script(statx, (7, PATH, AT_EMPTY_PATH, 0x7FF, BUFFER), task=task, context=context).continues(Reason.REMOTE_OBJECT)
+    Script(statx, (8, *insisting[1:]), task=task, context=context).continues(Reason.LOCAL_OBJECT)
+    task.enters(7, b"")  # its path is too long to be told
+    Script(statx, insisting, task=task, context=context).continues(Reason.REMOTE_OBJECT)
+
+
 def test_statx() -> None:
     context, memory = remote(), {PATH: b"/app/x\0"}
     packed = {BUFFER: statx_layout.pack(STAT)}
