@@ -8,6 +8,7 @@ import stat
 from dataclasses import replace
 
 import pytest
+from mirrord_trace.agent.wire.messages import LinkTarget, ReadLink
 from mirrord_trace.syscalls.abi import open_how
 from mirrord_trace.syscalls.abi.flags import (
     AT_FDCWD,
@@ -61,7 +62,7 @@ def test_bad_arguments_are_the_kernels() -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, RESOLVE_IN_ROOT]
+    "rule", [RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV | RESOLVE_BENEATH, RESOLVE_IN_ROOT]
 )
 def test_behind_a_pod_directory_the_kernel_keeps_the_rules(rule: int) -> None:
     opening(b"x", rule, dirfd=7).continues(Route.REMOTE)
@@ -98,6 +99,26 @@ def test_rules_that_the_prefix_would_break_are_taken_out() -> None:
     for rule in (RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS):
         opening(b"/app/x", rule | 0x40).runs({2: how(0x40), 1: X}).gets(3).keeps(Route.REMOTE)
     opening(b"x/../../usr/x", RESOLVE_NO_XDEV, dirfd=7).runs({1: Scratch(b"/usr/x\0")}).gets(3).keeps(Route.LOCAL)
+
+
+def test_no_xdev_lets_no_absolute_link_be_followed_on_the_way_from_a_directory() -> None:
+    def walking(path: bytes, flags: int = 0) -> Script:
+        context = mounted(is_used=True, remote=[b"/app", b"/app/x", b"/app/d/x", b"/app/x/y"])
+        return opening(path, RESOLVE_NO_XDEV, flags, dirfd=7, context=context)
+
+    x, y = StatPath(b"/app/x", False), StatPath(b"/app/y", False)
+    walking(b"x").asks(x).replies(found(STAT)).continues(Route.REMOTE)
+    walking(b"x").asks(x).replies(PathStat(errno.ENOENT, STAT, 0, 0)).continues(Route.REMOTE)
+    walking(b"x", os.O_NOFOLLOW).continues(Route.REMOTE)
+    script = walking(b"x").asks(x).replies(found(LINK)).asks(ReadLink(b"/app/x")).replies(LinkTarget(b"/app/y"))
+    script.raises(errno.EXDEV)
+    script = walking(b"d/../x/y", os.O_NOFOLLOW).asks(StatPath(b"/app/d", False)).replies(found(DIRECTORY))
+    script.asks(x).replies(found(LINK)).asks(ReadLink(b"/app/x")).replies(LinkTarget(b"./y"))
+    script.asks(y).replies(found(DIRECTORY)).continues(Route.REMOTE)
+    script = walking(b"x").asks(x).replies(found(LINK)).asks(ReadLink(b"/app/x")).replies(LinkTarget(b"x"))
+    for _ in range(40):
+        script.asks(x).replies(found(LINK)).asks(ReadLink(b"/app/x")).replies(LinkTarget(b"x"))
+    script.continues(Route.REMOTE)  # for the kernel to say ELOOP
 
 
 def test_no_symlinks_looks_at_each_name() -> None:
