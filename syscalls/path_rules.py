@@ -215,6 +215,10 @@ class PathRules:
             self._writable[pod_path] = known
         return known
 
+    def may_read(self, pod_path: bytes) -> bool:
+        """Whether this path of the pod is what a program sees, for a path that was mapped already; uncached."""
+        return self._mode is not FsMode.LOCAL and self._decide(_text(pod_path), False).route is Route.REMOTE
+
     def local_trees(self) -> tuple[bytes, ...]:
         """Directories, with a slash at the end, of which everything below is local, for reading and for writing.
 

@@ -28,6 +28,8 @@ def read_directory(root: Root, request: ReadDirectory) -> Entries:
     try:
         for block in calls.directory_blocks(fd):
             calls.split_entries(block, names, types, inodes)
+            if 0 < request.entry_limit < len(names):
+                raise failure(errno.E2BIG)
         stats = calls.packed_stats(fd, names[: max(request.stat_limit, 0)])
         targets = _read_links(fd, names, stats)
         bare = _without_xattrs(fd, names, stats)

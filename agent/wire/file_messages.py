@@ -66,10 +66,14 @@ class Walked(Message):
 @message(82)
 @dataclass(frozen=True)
 class ReadDirectory(Message):
-    """getdents64(2) of all of `path`, with the attributes of up to `stat_limit` entries. Reply: `Entries`."""
+    """getdents64(2) of all of `path`, with the attributes of up to `stat_limit` entries. Reply: `Entries`.
+
+    E2BIG if there are more than `entry_limit` (0: no limit): for who asks on a guess.
+    """
 
     path: bytes
     stat_limit: int
+    entry_limit: int = 0
 
 
 @message(83)

@@ -2,7 +2,8 @@
 
 What is asked for once is not asked for again while the answer is on its way: a look-up that a walk under way will answer waits
 for that walk. A directory in which one name after the other is looked up is fetched as a whole, attributes and all: then a
-program that searches a path, or looks at every file, costs one round trip a directory.
+program that searches a path, or looks at every file, costs one round trip a directory. What it will want next is asked for
+ahead (ahead.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ...agent.wire.errors import RemoteProtocolError
 from ...agent.wire.file_messages import Entries, ReadDirectory, Walk, Walked
 from ...agent.wire.messages import FileStat
 from ...agent.wire.stats import unpack_stats
+from .ahead import ENTRIES, SMALL_BYTES, Ahead
 from .knowledge import Followed, Knowledge, Listing, Seen
 from .nodes import below
 from .waiting import Outcome, Work, ask, failure, run
@@ -32,6 +34,7 @@ _PATIENCE_S = 2.0
 
 _TYPE = 0o170000
 _REGULAR = 0o100000
+_DT_DIRECTORY, _DT_REGULAR = 4, 8
 
 
 class _Reading:
@@ -53,6 +56,10 @@ class Asking:
         self._walks: dict[tuple[bytes, bool], list[Callable[[Outcome], None]]] = {}
         self._readings: dict[bytes, _Reading] = {}
         self._misses: dict[bytes, tuple[int, float]] = {}
+        self._directories = Ahead(knowledge, _DT_DIRECTORY, self._wants_listing, self._list_ahead, self._list_ahead)
+        self._files = Ahead(knowledge, _DT_REGULAR, self._wants_content, self._content_ahead, self._list_ahead)
+        self.may_read: Callable[[bytes], bool] = lambda path: True
+        """Whether policy lets the program read this pod path: only then it is fetched before somebody asks for it."""
 
     def lstat(self, path: bytes) -> Work[Seen]:
         """lstat(2) of a real path; `Seen.stat` is None if it does not exist. OSError for anything else."""
@@ -60,6 +67,7 @@ class Asking:
         while True:
             seen = self.knowledge.look(path)
             if seen is not None:
+                self._note_use(path)
                 return seen
             if not has_paused:
                 has_paused = True
@@ -68,7 +76,7 @@ class Asking:
             if (yield from self._under_way(path)):
                 continue
             if self._wants_directory(path):
-                yield from self._tried_listing(path.rpartition(b"/")[0] or b"/")
+                yield from self._tried_listing(path.rpartition(b"/")[0] or b"/", path)
                 seen = self.knowledge.look(path)
                 if seen is not None:
                     return seen
@@ -79,6 +87,7 @@ class Asking:
         while True:
             found = self.knowledge.lead(path, follow)
             if found is not None:
+                self._note_use(found.path)
                 return found
             if (yield from self._under_way(path)):
                 continue
@@ -89,26 +98,35 @@ class Asking:
             walked = yield from self._walk(path, follow, 0)
             return Followed(walked.missing if walked.errno else walked.paths[-1], walked.errno, 0.0)
 
-    def listing(self, path: bytes) -> Work[Listing]:
-        """All entries of a directory, with the attributes of the first `PREFETCH_LIMIT` learnt."""
+    def listing(self, path: bytes, entry_limit: int = 0) -> Work[Listing]:
+        """All entries of a directory, with the attributes of the first `PREFETCH_LIMIT` learnt.
+
+        E2BIG if there are more than `entry_limit` (0: as many as there are).
+        """
+        self._directories.used(path)
         while True:
             known = self.knowledge.listing(path)
             if known is not None:
                 return known
             reading = self._readings.get(path)
             if reading is None or self.knowledge.has_changed(path, reading.ticket):
-                listing: Listing = yield from self._read(path, is_real=True)
+                listing: Listing = yield from self._read(path, is_real=True, entry_limit=entry_limit)
                 return listing
-            outcome = yield reading.waiting.append
+            try:
+                outcome = yield reading.waiting.append
+            except OSError as error:
+                if error.errno != errno.E2BIG or entry_limit:
+                    raise
+                continue  # it was a guess
             if isinstance(outcome, Listing):
                 return outcome
 
     # `is_real` False: it may lead through a link, and the walk that will tell is under way. Then nothing is learnt of it.
-    def _read(self, path: bytes, *, is_real: bool) -> Work[Outcome]:
+    def _read(self, path: bytes, *, is_real: bool, entry_limit: int = 0) -> Work[Outcome]:
         reading = self._readings[path] = _Reading(self.knowledge.ticket())
         result: Outcome = None
         try:
-            entries = yield from ask(self._session, ReadDirectory(path, PREFETCH_LIMIT), Entries)
+            entries = yield from ask(self._session, ReadDirectory(path, PREFETCH_LIMIT, entry_limit), Entries)
             if is_real or (yield from self._leads_to_itself(path)):
                 result = self._learn_entries(path, entries, reading.ticket)
         except OSError as error:
@@ -134,12 +152,14 @@ class Asking:
         directory = yield from self.way(parent or b"/", True)
         if directory.errno:
             return None
-        yield from self._tried_listing(directory.path)
+        yield from self._tried_listing(directory.path, path)
         return self.knowledge.lead(below(directory.path, name), follow)
 
-    def _tried_listing(self, path: bytes) -> Work[None]:
+    # `name`: in it, as it was asked for.
+    def _tried_listing(self, path: bytes, name: bytes) -> Work[None]:
+        misses, _ = self._misses.get(name.rpartition(b"/")[0] or b"/", (0, 0.0))
         try:
-            yield from self.listing(path)
+            yield from self.listing(path, 0 if misses >= _MISSES else ENTRIES)
         except OSError:
             self._misses[path] = -_MISSES, self.knowledge.now()  # not to be listed, maybe: ask for the name
 
@@ -149,6 +169,8 @@ class Asking:
         is_known = lead is not None and (bool(lead.errno) or not content or self._has_body(lead.path))
         if not is_known and (path, follow) not in self._walks:
             run(self._walk(path, follow, CONTENT_LIMIT if content else 0), _ignore)
+        if content and not (lead is not None and lead.errno):
+            self._files.used(lead.path if lead is not None else path)
         if not directory or not self.knowledge.keeps_directories or (lead is not None and lead.errno):
             return
         real = lead.path if lead is not None else path
@@ -172,6 +194,33 @@ class Asking:
             yield from self._walked(path)
             body = self.knowledge.body(path, stat)
         return body
+
+    # -- ahead ------------------------------------------------------------------------------------------------------------
+
+    # A name in a directory that was read ahead.
+    def _note_use(self, path: bytes) -> None:
+        parent = path.rpartition(b"/")[0]
+        if self._directories.is_guess(parent):
+            self._directories.used(parent)
+
+    def _wants_listing(self, path: bytes) -> bool:
+        return self.knowledge.listing(path) is None and path not in self._readings and self.may_read(path)
+
+    def _list_ahead(self, path: bytes, done: Callable[[], None]) -> None:
+        reading = self._readings.get(path)
+        if reading is not None:
+            reading.waiting.append(lambda outcome: done())
+        else:
+            run(self._read(path, is_real=True, entry_limit=ENTRIES), lambda outcome: done())
+
+    def _wants_content(self, path: bytes) -> bool:
+        seen = self.knowledge.look(path)
+        if seen is None or seen.stat is None or not 0 < seen.stat.size <= SMALL_BYTES or (path, True) in self._walks:
+            return False
+        return self.knowledge.body(path, seen.stat) is None and self.may_read(path)
+
+    def _content_ahead(self, path: bytes, done: Callable[[], None]) -> None:
+        run(self._walk(path, True, SMALL_BYTES), lambda outcome: done())
 
     # Also if it has none that would come.
     def _has_body(self, path: bytes) -> bool:
@@ -220,7 +269,7 @@ class Asking:
         count, last_s = self._misses.get(parent, (0, now))
         count = count + 1 if now - last_s < _PATIENCE_S else 1
         self._misses[parent] = count, now
-        return count >= _MISSES
+        return count >= (1 if self._directories.is_eager else _MISSES)
 
     def _fresh(self, path: bytes) -> Work[Seen]:
         walked = yield from self._walk(path, False, 0)

@@ -130,12 +130,17 @@ class Knowledge:
 
     def listing_of(self, entries: dict[bytes, tuple[int, int]]) -> Listing:
         """A listing seen just now."""
-        return Listing(entries, self._clock() + min(self._lifetimes.attribute_s, self._lifetimes.negative_s))
+        return Listing(entries, self._clock() + self.lasts_s)
+
+    @property
+    def lasts_s(self) -> float:
+        """For how long what is fetched about a whole directory counts."""
+        return min(self._lifetimes.attribute_s, self._lifetimes.negative_s)
 
     @property
     def keeps_directories(self) -> bool:
-        """Whether anything that is fetched about a whole directory counts later on."""
-        return self._lifetimes.attribute_s > 0 and self._lifetimes.negative_s > 0
+        """Whether it counts at all."""
+        return self.lasts_s > 0
 
     def saw_way(self, path: bytes, follow: bool, real: bytes, code: int, ticket: int) -> None:
         """`path` as written leads to `real`, or ends there with an errno."""

@@ -219,6 +219,7 @@ class Dispatch:
             policy = self._policy_in(answer)
             rules = PathRules(policy.files, remote_names=policy.dns, remote_interfaces=policy.interfaces)
             self.mounted.tree.may_write = rules.may_write
+            self.mounted.tree.asking.may_read = rules.may_read
         reply(answer)
 
     # A reply that comes after the ask was failed is dropped, with its file.

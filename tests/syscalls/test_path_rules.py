@@ -241,6 +241,13 @@ def test_nothing_may_be_changed_in_these_modes(mode: FsMode) -> None:
     assert not rules.may_write(b"data")
 
 
+def test_what_may_be_read_of_the_pod() -> None:
+    rules = PathRules(FileConfig(mode=FsMode.READ, not_found=("secret",), local=("^/here",)))
+    for path, may in ((b"/data/x", True), (b"/data/secret", False), (b"/here/x", False), (b"/etc/hosts", True)):
+        assert rules.may_read(path) is may
+    assert not PathRules(FileConfig(mode=FsMode.LOCAL)).may_read(b"/data/x")
+
+
 def test_what_may_be_written_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(path_rules, "_CACHE_LIMIT", 3)
     rules = PathRules(FileConfig(mode=FsMode.WRITE))

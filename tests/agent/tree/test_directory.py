@@ -51,6 +51,14 @@ def test_as_many_attributes_as_asked_for(listed, at, put):
         assert len(unpack_stats(listed(b"/", limit)[1].stats)) == count
 
 
+def test_no_more_entries_than_asked_for_on_a_guess(root, at, put, code_of, same_fds):
+    os.mkdir(at(b"/d"))
+    for number in range(3):
+        put(b"/d/%d" % number)
+    assert len(read_directory(root, ReadDirectory(b"/d", 9, 3)).types) == 3
+    assert code_of(read_directory, root, ReadDirectory(b"/d", 9, 2)) == "E2BIG"
+
+
 def test_an_empty_one(listed, at):
     os.mkdir(at(b"/empty"))
     names, entries = listed(b"/empty")
