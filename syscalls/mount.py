@@ -14,18 +14,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..agent.wire.messages import FileStat
+from ..agent.wire.stats import unpack_stats
 from .requests import PathStat
 
 _LIMIT = 65536
+_TYPE, _LINK = 0o170000, 0o120000
 
 
 class KnownStat(NamedTuple):
-    """What a pod path led to: an errno, or 0 and attributes."""
+    """What a pod path led to: an errno, or 0 and attributes. `no_xattrs`: it has no extended ones, as far as is known."""
 
     errno: int
     stat: FileStat
     until_s: float
     generation: int
+    no_xattrs: bool
 
 
 @dataclass
@@ -74,10 +77,18 @@ class Mount:
         return known
 
     def learn(self, path: bytes, follow: bool, reply: PathStat) -> None:
-        """Keep a reply for as long as it is good."""
+        """Keep a reply, and what it says of neighbours, for as long as it is good."""
         if reply.valid_ms <= 0:
             return
         if len(self._known) >= _LIMIT:
             self._known.clear()
         until_s = time.monotonic() + reply.valid_ms / 1000
-        self._known[path, follow] = KnownStat(reply.errno, reply.stat, until_s, reply.generation)
+        self._known[path, follow] = KnownStat(reply.errno, reply.stat, until_s, reply.generation, reply.no_xattrs)
+        if not reply.names:
+            return
+        parent = path[: path.rindex(b"/") + 1]
+        for name, stat, is_bare in zip(reply.names.split(b"\0"), unpack_stats(reply.stats), reply.bare, strict=True):
+            known = KnownStat(0, stat, until_s, reply.generation, bool(is_bare))
+            self._known[parent + name, False] = known
+            if stat.mode & _TYPE != _LINK:
+                self._known[parent + name, True] = known

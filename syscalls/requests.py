@@ -274,12 +274,18 @@ class PathStat(Message):
     """Reply to `StatPath`. `errno` 0: `stat`, with st_dev and st_ino as the mounted tree shows them (`stat.dev` is `device`).
 
     Good for `valid_ms` unless the shared generation counter (supervisor/fuse/generation.py) is no longer `generation`.
+    So are `stats` (packed, wire/stats.py), the lstat(2) of other `names` of the same directory, with a NUL between two.
+    `no_xattrs`: it is known to have no extended attributes; `bare`: a byte for each of `names` that says the same.
     """
 
     errno: int
     stat: FileStat
     valid_ms: int
     generation: int
+    no_xattrs: bool = False
+    names: bytes = b""
+    stats: bytes = b""
+    bare: bytes = b""
 
 
 @message(264)

@@ -18,6 +18,7 @@ from .events import Events
 from .generation import Generation
 from .mounting import MountedTree, device_number
 from .mover import Mover
+from .neighbours import Neighbours, Telling
 from .server import Server
 from .tree import Tree, TreeSettings
 from .waiting import Work, failure, run
@@ -41,6 +42,7 @@ class Mounted:
         self.device = device_number(mounted.root)
         self.tree = Tree(session, replace(settings, device=self.device), generation)
         self.server = Server(loop, mounted.device, self.tree)
+        self._neighbours = Telling(self.tree)
         self._device_fd = mounted.device
         self._root = os.dup(mounted.root)
 
@@ -72,7 +74,10 @@ class Mounted:
         if seen.stat is None:
             return PathStat(errno.ENOENT, _NOTHING, 0, generation)
         valid_s = tree.knowledge.remaining_s(seen)
-        return PathStat(0, tree.visible(seen.stat), int(1000 * valid_s), generation)
+        no_xattrs, neighbours = tree.knowledge.has_no_xattrs(way.path), Neighbours()
+        if way.path == message.path:
+            neighbours, valid_s = self._neighbours.of(way.path, generation, valid_s)
+        return PathStat(0, tree.visible(seen.stat), int(1000 * valid_s), generation, no_xattrs, *neighbours)
 
     def _forget(self, message: StatPath) -> None:
         knowledge = self.tree.knowledge

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from mirrord_trace.agent.wire.stats import pack_stats
 from mirrord_trace.syscalls import mount as module
 from mirrord_trace.syscalls.mount import Mount
 from mirrord_trace.syscalls.requests import PathStat
@@ -45,6 +48,23 @@ def test_an_answer_is_good_for_a_while_or_until_something_changes(clock: Iterato
     assert mount.known(b"/x", True) is None
     mount.learn(b"/y", True, PathStat(0, STAT, 0, 8))
     assert mount.known(b"/y", True) is None
+
+
+def test_an_answer_tells_of_neighbours(clock: Iterator[list[float]]) -> None:
+    now, mount = next(clock), Mount(b"/p", 1, Generation())
+    link = replace(STAT, mode=stat.S_IFLNK | 0o777)
+    reply = PathStat(0, STAT, 1000, 7, True, b"y\0link", pack_stats([STAT, link]), b"\0\1")
+    mount.learn(b"/d/x", True, reply)
+    seen = {(path, follow): mount.known(path, follow) for path in (b"/d/x", b"/d/y", b"/d/link") for follow in (True, False)}
+    told = {key: (known.errno, known.stat, known.no_xattrs) for key, known in seen.items() if known is not None}
+    assert told == {
+        (b"/d/x", True): (0, STAT, True), (b"/d/y", True): (0, STAT, False), (b"/d/y", False): (0, STAT, False),
+        (b"/d/link", False): (0, link, True),
+    }  # fmt: skip
+    mount.learn(b"/x", True, reply)
+    assert mount.known(b"/y", True) is not None
+    now[0] = 101
+    assert mount.known(b"/d/y", True) is None
 
 
 def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

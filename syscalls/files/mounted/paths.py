@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...abi.flags import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW
-from ...actions import Continue, Handling
+from ...actions import Continue, Handling, Route
 from ...context import Args, Context
 from ...task import Task
 from ..place import Place
 from .acl import refuse_access_list
 from .find import find
 from .running import Target, is_remote, run_at
+from .xattr import GETTING, LISTING, none_known
 
 Handler = Callable[[Context, Task, Args], Handling]
 
@@ -134,6 +135,12 @@ def _handler(call: PathCall) -> Handler:
             for path, place in zip(call.paths, places, strict=True)
             if isinstance(place, Place) and place.remote is None
         ]
+        if call.name in GETTING or call.name in LISTING:
+            place = places[0]
+            if isinstance(place, Place) and place.decision.route is Route.REMOTE and place.remote is None:
+                answer = none_known(context, task, args, call.name, place, _follows(call.paths[0], args))
+                if answer is not None:
+                    return answer
         if call.sets_at >= 0 and any(map(is_remote, targets)):
             refuse_access_list(context, task, args[call.sets_at])
         if targets:
