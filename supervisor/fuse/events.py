@@ -217,4 +217,3 @@ class Events:
 # In place of a file that has gone before anybody looked at it.
 def _nothing(mode: int) -> FileStat:
     return FileStat(0, _NO_INODE, mode | 0o600, 1, 0, 0, 0, 0, 4096, 0, 0, 0, 0, -1)
-

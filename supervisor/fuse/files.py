@@ -329,4 +329,3 @@ class Files:
 def _wire(flags: int) -> int:
     kept = flags & WIRE_FLAGS
     return kept | (X86_64.directory if flags & NATIVE.directory and not flags & _TMPFILE else 0)
-

@@ -111,4 +111,3 @@ def _set_modified(root: int, path: bytes) -> None:
     times = struct.pack("=qqqq", 0, _UTIME_OMIT, 0, _UTIME_NOW)
     if _utimensat(root, path, times, _AT_SYMLINK_NOFOLLOW) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
