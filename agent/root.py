@@ -19,8 +19,9 @@ from typing import List
 
 from . import kernel
 
-# What a link walk may meet before it counts as a loop: the kernel's own number (path_resolution(7)).
-_MAX_LINKS = 40
+MAX_LINKS = 40
+"""What a walk may meet before it counts as a loop: the kernel's own number (path_resolution(7))."""
+
 # openat2 gives EAGAIN when a rename anywhere raced with a `..`; it cannot know whether the root was left.
 _RENAME_RETRIES = 64
 # No call takes a longer path, but directories may be deeper: whoever is in one goes on with relative paths.
@@ -77,7 +78,7 @@ class Root:
     # Resolve `path` with `stack` as the directories from the root down to the current one. `todo` is a stack as well:
     # the next component is at its end.
     def _walk_components(self, stack: List[int], path: bytes, flags: int) -> int:
-        todo = _components(path)
+        todo = components(path)
         links = 0
         while todo:
             name = todo.pop()
@@ -92,21 +93,24 @@ class Root:
             mode = os.fstat(fd).st_mode
             if stat.S_ISLNK(mode) and (todo or not flags & os.O_NOFOLLOW):
                 links += 1
-                if links > _MAX_LINKS:
+                if links > MAX_LINKS:
                     raise _failure(errno.ELOOP)
                 target = os.readlink(b"", dir_fd=fd)
                 os.close(stack.pop())
                 if target.startswith(b"/"):
                     while len(stack) > 1:
                         os.close(stack.pop())
-                todo.extend(_components(target))
+                todo.extend(components(target))
             elif not stat.S_ISDIR(mode) and (todo or flags & os.O_DIRECTORY):
                 raise _failure(errno.ENOTDIR)
         return os.dup(stack[-1])
 
 
-def _components(path: bytes) -> List[bytes]:
-    # Last first. A trailing slash leaves a "." behind: it demands a directory and that a final link is followed.
+def components(path: bytes) -> List[bytes]:
+    """The names of a path, last first.
+
+    A trailing slash leaves a "." behind: it demands a directory and that a final link is followed.
+    """
     parts = [part for part in path.split(b"/") if part]
     if path.endswith(b"/"):
         parts.append(b".")

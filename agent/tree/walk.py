@@ -14,12 +14,11 @@ import os
 import stat
 from typing import List, Optional, Set, Tuple
 
-from ..root import Root
+from ..root import MAX_LINKS, Root, components
 from ..wire.file_messages import Walk, Walked
 from . import calls
 from .paths import failure, through
 
-_MAX_LINKS = 40
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_BYTES = 1024 * 1024
 
@@ -61,7 +60,7 @@ class _Walker:
         self._note(b"/", calls.packed_stat(self._stack[0][0]))
         if not path or b"\0" in path:
             raise failure(errno.EINVAL if path else errno.ENOENT)
-        todo = _components(path)
+        todo = components(path)
         links = 0
         while todo:
             name = todo.pop()
@@ -73,11 +72,11 @@ class _Walker:
             target = self._step(name, not todo, follow)
             if target:
                 links += 1
-                if links > _MAX_LINKS:
+                if links > MAX_LINKS:
                     raise failure(errno.ELOOP)
                 if target.startswith(b"/"):
                     self._back_to(1)
-                todo.extend(_components(target))
+                todo.extend(components(target))
         self._note_end()
 
     # One name in the directory on top of the stack: what is to be followed, or b"".
@@ -149,15 +148,6 @@ class _Walker:
     def _back_to(self, depth: int) -> None:
         while len(self._stack) > depth:
             os.close(self._stack.pop()[0])
-
-
-def _components(path: bytes) -> List[bytes]:
-    # Last first. A slash at the end demands a directory, and that a link is followed.
-    parts = [part for part in path.split(b"/") if part]
-    if path.endswith(b"/"):
-        parts.append(b".")
-    parts.reverse()
-    return parts
 
 
 # Files as in /proc say that they are empty, so the end is where reading ends. None: more than `limit` bytes. Some of those

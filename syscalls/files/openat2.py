@@ -37,7 +37,7 @@ def openat2(context: Context, task: Task, args: Args) -> Handling:
 
     Remote: 2 stops, 1 round trip, and one more for each name of the path under rules that forbid symbolic links.
     """
-    how = _read(task, args[2], args[3])
+    how = read_how(task, args[2], args[3])
     if how is None:
         return BAD_ARGUMENT
     flags = how.flags & 0xFFFF_FFFF
@@ -59,8 +59,8 @@ def openat2(context: Context, task: Task, args: Args) -> Handling:
     return (yield from open_place(context, task, place, flags, 1))
 
 
-def _read(task: Task, address: int, size_bytes: int) -> OpenHow | None:
-    # None: the kernel refuses these arguments whatever the path is.
+def read_how(task: Task, address: int, size_bytes: int) -> OpenHow | None:
+    """struct open_how of the tracee; None: the kernel refuses these arguments whatever the path is."""
     if not open_how.SIZE_BYTES <= size_bytes <= open_how.MAX_SIZE_BYTES:
         return None
     try:
@@ -99,7 +99,7 @@ def _walk(place: Place, how: OpenHow) -> Generator[Action, Outcome, None]:
     if resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT) and not inside:
         raise SyscallError(errno.EXDEV, place.decision)
     last_may_be_link = how.flags & NATIVE.nofollow and not place.directory
-    for name in _prefixes(path, len(place.base) if inside else 0):
+    for name in prefixes(path, len(place.base) if inside else 0):
         if name == path and last_may_be_link:
             return
         reply = yield from asked(Stat(name, False), Attributes, place.decision)
@@ -107,8 +107,8 @@ def _walk(place: Place, how: OpenHow) -> Generator[Action, Outcome, None]:
             raise SyscallError(errno.ELOOP if resolve & RESOLVE_NO_SYMLINKS else errno.EXDEV, place.decision)
 
 
-def _prefixes(path: bytes, start: int) -> Iterator[bytes]:
-    # The paths of all names on the way from the first `start` bytes of `path` to its end.
+def prefixes(path: bytes, start: int = 0) -> Iterator[bytes]:
+    """The paths of all names on the way from the first `start` bytes of `path` to its end."""
     slash = path.find(b"/", start + 1)
     while slash >= 0:
         yield path[:slash]

@@ -54,7 +54,7 @@ LOCAL_OBJECT = Continue(Decision(Route.LOCAL, Reason.LOCAL_OBJECT))
 
 _SPECIAL = (b"/proc/", b"/dev/fd/")
 _DESCRIPTOR = re.compile(rb"/(?:proc/(?:self|thread-self|(\d{1,9}))/(?:task/\d+/)?fd|dev/fd)/(\d{1,9})(/.*)?\Z", re.DOTALL)
-OWN_NETWORK = re.compile(rb"/proc/(\d{1,9})/(?:task/\d+/)?net((?:/.*)?)\Z", re.DOTALL)
+_OWN_NETWORK = re.compile(rb"/proc/(\d{1,9})/(?:task/\d+/)?net((?:/.*)?)\Z", re.DOTALL)
 _BLKSIZE = 4096
 
 M = TypeVar("M", bound=Message)
@@ -109,13 +109,9 @@ def find(
     path (or NULL, as Linux 6.11 allows) means `dirfd` itself. Continue wherever the kernel's answer is the right one,
     bad arguments included. Raises ENOENT for what policy hides, ENOTDIR and ENAMETOOLONG below pod directories.
     """
-    try:
-        path = task.read_string(address, PATH_MAX) if address or not empty else b""
-    except SyscallError:
-        return BAD_ARGUMENT
-    known = (context.local_writes if write else context.local_reads).get(path)
-    if known is not None:
-        return known
+    path = read_path(context, task, address, write, empty)
+    if isinstance(path, Continue):
+        return path
     if path.startswith(b"/"):
         if is_own(context, task, View.FILES):
             return own_path(context, task, path, write)
@@ -128,6 +124,16 @@ def find(
     if not path:
         return Place(remote.name, object_decision(remote), remote=remote)
     return below(context, remote, path, write)
+
+
+def read_path(context: Context, task: Task, address: int, write: bool, empty: bool) -> bytes | Continue:
+    """A path argument as the tracee wrote it, or what the kernel is to do with one that is known to be local, or is none."""
+    try:
+        path = task.read_string(address, PATH_MAX) if address or not empty else b""
+    except SyscallError:
+        return BAD_ARGUMENT
+    known = (context.local_writes if write else context.local_reads).get(path)
+    return path if known is None else known
 
 
 def remote_object(context: Context, task: Task, fd: int) -> RemoteObject | None:
@@ -230,15 +236,9 @@ def decide(context: Context, name: bytes, write: bool) -> Decision:
 
 # Paths whose meaning is not in their text: never remembered as local. None: nothing special after all.
 def _special(context: Context, task: Task, name: bytes, directory: bool, write: bool, follow: bool) -> Continue | Place | None:
-    if name == HOSTNAME_FILE:
-        return hostname_place(context, write, directory)
-    network = OWN_NETWORK.match(name)
-    if network is not None and int(network[1]) in (task.tgid, task.tid):
-        decision = decide(context, b"/proc/self/net" + network[2], write)
-        return Place(name, decision, directory) if decision.route is Route.REMOTE else Continue(decision)
     match = _DESCRIPTOR.match(name)
     if match is None:
-        return None
+        return whole_machine(context, task, name, directory, write)
     process, number, rest = match.groups()
     ours = process is None or int(process) in (task.tgid, task.tid)
     link_itself = not (rest or follow or directory)
@@ -251,8 +251,19 @@ def _special(context: Context, task: Task, name: bytes, directory: bool, write: 
     return Place(remote.name, object_decision(remote), directory, remote, proc_fd=int(number))
 
 
-def hostname_place(context: Context, write: bool, directory: bool) -> Place | None:
-    """The file that holds the hostname, if that is the pod's; None: nothing special."""
+def whole_machine(context: Context, task: Task, name: bytes, directory: bool, write: bool) -> Continue | Place | None:
+    """A path in /proc that is about a name or a network, which may be the pod's; None: it is about something else."""
+    if name == HOSTNAME_FILE:
+        return _hostname_place(context, write, directory)
+    network = _OWN_NETWORK.match(name)
+    if network is None or int(network[1]) not in (task.tgid, task.tid):
+        return None
+    decision = decide(context, b"/proc/self/net" + network[2], write)
+    return Place(name, decision, directory) if decision.route is Route.REMOTE else Continue(decision)
+
+
+def _hostname_place(context: Context, write: bool, directory: bool) -> Place | None:
+    # The file that holds the hostname, if that is the pod's.
     decision = context.policy.hostname()
     if write or decision.route is not Route.REMOTE:
         return None

@@ -15,7 +15,7 @@ import re
 from dataclasses import replace
 
 from ...abi.flags import AT_FDCWD, to_int32
-from ...actions import Continue, Decision, Reason, Route, SyscallError
+from ...actions import Continue, Decision, Reason, Route
 from ...context import Context
 from ...mount import Mount
 from ...quick import MAGIC
@@ -23,18 +23,16 @@ from ...task import Task
 from ...views import View, is_own
 from ..place import (
     BAD_ARGUMENT,
-    HOSTNAME_FILE,
     LOCAL_OBJECT,
-    OWN_NETWORK,
-    PATH_MAX,
     RELATIVE_PATH,
     Place,
     decide,
-    hostname_place,
     leaves_pod,
     normalise,
     own_path,
+    read_path,
     remember,
+    whole_machine,
 )
 from .crossing import crossing
 
@@ -68,13 +66,9 @@ def find(
     elsewhere: if REMOTE, the kernel gets there by itself, and `decision.path` is the pod path for those who ask the pod.
     Raises ENOENT for what policy hides.
     """
-    try:
-        path = task.read_string(address, PATH_MAX) if address or not empty else b""
-    except SyscallError:
-        return BAD_ARGUMENT
-    known = (context.local_writes if write else context.local_reads).get(path)
-    if known is not None:
-        return known
+    path = read_path(context, task, address, write, empty)
+    if isinstance(path, Continue):
+        return path
     if is_own(context, task, View.FILES):
         return own_path(context, task, path, write)
     if path.startswith(b"/"):
@@ -196,15 +190,9 @@ def _tail(path: bytes) -> bytes:
 
 # Paths whose meaning is not in their text: never remembered as local. None: nothing special after all.
 def _special(context: Context, task: Task, name: bytes, directory: bool, write: bool, follow: bool) -> Continue | Place | None:
-    if name == HOSTNAME_FILE:
-        return hostname_place(context, write, directory)
-    network = OWN_NETWORK.match(name)
-    if network is not None and int(network[1]) in (task.tgid, task.tid):
-        decision = decide(context, b"/proc/self/net" + network[2], write)
-        return Place(name, decision, directory) if decision.route is Route.REMOTE else Continue(decision)
     match = PROGRAM.match(name)
     if match is None:
-        return None
+        return whole_machine(context, task, name, directory, write)
     program = program_behind(task, match) if follow else b""
     if not program:
         return Continue(decide(context, name, write))

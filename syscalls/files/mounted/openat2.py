@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 from ....agent.wire.messages import LinkTarget, ReadLink
 from ...abi import open_how
@@ -29,6 +29,7 @@ from ...actions import Action, Continue, Handling, Outcome, Route, Scratch, Sysc
 from ...context import Args, Context
 from ...task import Task
 from ..open import open_place, writes
+from ..openat2 import prefixes, read_how
 from ..place import BAD_ARGUMENT, PATH_MAX, RELATIVE_PATH, Place, asked, normalise
 from .attributes import attributes_of
 from .find import REMOTE_OBJECT, find, find_below, is_directory, opened_path
@@ -47,7 +48,7 @@ def openat2(context: Context, task: Task, args: Args) -> Handling:
     One look at each name on the way with RESOLVE_NO_SYMLINKS and an absolute path, or RESOLVE_NO_XDEV and a relative one;
     in the latter case a round trip for each link.
     """
-    how = _read(task, args[2], args[3])
+    how = read_how(task, args[2], args[3])
     try:
         path = task.read_string(args[1], PATH_MAX)
     except SyscallError:
@@ -82,16 +83,6 @@ def _open(context: Context, task: Task, args: Args, path: bytes, how: OpenHow) -
     return (yield from run_at(context, task, [target], {2: Scratch(changed)}))
 
 
-def _read(task: Task, address: int, size_bytes: int) -> OpenHow | None:
-    # None: the kernel refuses these arguments whatever the path is.
-    if not open_how.SIZE_BYTES <= size_bytes <= open_how.MAX_SIZE_BYTES:
-        return None
-    try:
-        return open_how.unpack(task.read(address, size_bytes))
-    except SyscallError:
-        return None
-
-
 def _in_root(context: Context, task: Task, dirfd: int, path: bytes, write: bool) -> Continue | Place:
     # Absolute paths and `..` end at the dirfd. A local one is the kernel's: everything below it is local then.
     base = opened_path(context, task, dirfd)
@@ -108,7 +99,7 @@ def _in_root(context: Context, task: Task, dirfd: int, path: bytes, write: bool)
 
 def _refuse_links(context: Context, place: Place, flags: int) -> Generator[Action, Outcome, None]:
     last_may_be_link = flags & NATIVE.nofollow and not place.directory
-    for name in _prefixes(place.decision.path):
+    for name in prefixes(place.decision.path):
         if name == place.decision.path and last_may_be_link:
             return
         try:
@@ -146,13 +137,3 @@ def _refuse_jumps(context: Context, place: Place, path: bytes, follow: bool) -> 
 
 def _step(place: Place, path: bytes) -> Place:
     return place._replace(decision=place.decision.__class__(Route.REMOTE, place.decision.reason, path), directory=False)
-
-
-def _prefixes(path: bytes) -> Iterator[bytes]:
-    # The paths of all names on the way to the end of `path`.
-    slash = path.find(b"/", 1)
-    while slash >= 0:
-        yield path[:slash]
-        slash = path.find(b"/", slash + 1)
-    if len(path) > 1:
-        yield path

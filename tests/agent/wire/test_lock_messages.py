@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from mirrord_trace.agent.wire import lock_messages
-from mirrord_trace.agent.wire.codec import CHANNEL_NUMBERS, decode, encode, number_of
 from mirrord_trace.agent.wire.values import Message
-
-OWN = [
-    cls for cls in vars(lock_messages).values() if isinstance(cls, type) and issubclass(cls, Message) and cls is not Message
-]
-VALUES = {"int": 7, "bytes": b"name", "bool": True}
+from round_trips import comes_out_as_it_went_in, messages_of
 
 
-@pytest.mark.parametrize("cls", OWN, ids=lambda cls: cls.__name__)
-def test_a_message_comes_out_as_it_went_in(cls: type) -> None:
-    message = cls(*[VALUES[str(field.type)] for field in dataclasses.fields(cls)])
-    assert decode(encode(message)) == message
-    assert number_of(cls) in CHANNEL_NUMBERS
+@pytest.mark.parametrize("cls", messages_of(lock_messages), ids=lambda cls: cls.__name__)
+def test_a_message_comes_out_as_it_went_in(cls: type[Message]) -> None:
+    comes_out_as_it_went_in(cls)
