@@ -74,7 +74,10 @@ class Handle:
 
 
 class Task:
-    """One request on one or two handles. `work` runs on a worker, again after each BlockingIOError if it `is_patient`."""
+    """One request on one or two handles. `work` runs on a worker, again after each BlockingIOError if it `is_patient`.
+
+    `events`: for what the loop is to watch the file until then, if not for what the lane says.
+    """
 
     def __init__(
         self,
@@ -84,11 +87,13 @@ class Task:
         lane: int = ANY,
         owner: int = 0,
         is_patient: bool = False,
+        events: int = 0,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.handles = handles
         self.work = work
         self.lane = lane
+        self.events = events or lane & (READ | WRITE)
         self.owner = owner
         self.is_patient = is_patient
         self.is_given_up = False
@@ -207,7 +212,7 @@ class Handles:
     def _park(self, task: Task) -> None:
         task.handles = task.handles[:1]
         task.handles[0].parked.append(task)
-        if task.lane in (READ, WRITE) and self._watch(task.handles[0]):
+        if task.events and self._watch(task.handles[0]):
             return
         task.timer = self._loop.call_later(task.delay_s, lambda: self._again(task))
         task.delay_s = min(task.delay_s * 2, _LONGEST_RETRY_S[task.lane])
@@ -217,7 +222,7 @@ class Handles:
         if task.timer is not None:
             task.timer.cancel()
             task.timer = None
-        elif task.lane in (READ, WRITE):
+        elif task.events:
             self._watch(task.handles[0])
 
     def _again(self, task: Task) -> None:
@@ -229,8 +234,8 @@ class Handles:
     def _watch(self, handle: Handle) -> bool:
         events = 0
         for task in handle.parked:
-            if task.timer is None and task.lane in (READ, WRITE):
-                events |= task.lane
+            if task.timer is None:
+                events |= task.events
         if not events:
             self._loop.unwatch(handle.fd)
             return True
@@ -242,7 +247,7 @@ class Handles:
 
     def _ready(self, handle: Handle, mask: int) -> None:
         for task in list(handle.parked):
-            if task.timer is None and task.lane & mask:
+            if task.timer is None and task.events & mask:
                 self._again(task)
 
 

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 
 from .. import kernel
-from ..wire.file_messages import AllocateHandle, Content, CopyRange, Number, ReadHandle, SeekHandle, SyncHandle, WriteHandle
+from ..wire.file_messages import (
+    AllocateHandle,
+    Content,
+    CopyRange,
+    Number,
+    PollHandle,
+    ReadHandle,
+    SeekHandle,
+    SyncHandle,
+    WriteHandle,
+)
 from ..wire.frames import MAX_MESSAGE_BYTES
 from ..wire.messages import Attributes, Done
 from . import calls
@@ -21,6 +32,8 @@ from .paths import failure
 # A reply has to fit into a message.
 _LARGEST_READ = MAX_MESSAGE_BYTES - 64
 _SEEK_DATA, _SEEK_HOLE = 3, 4
+_EVENTS = 0xFFFF
+_READABLE = select.POLLIN | select.POLLRDNORM
 
 
 def read(handle: Handle, request: ReadHandle) -> Content:
@@ -51,6 +64,19 @@ def _read_stream(handle: Handle, fd: int, size: int) -> bytes:
         return early + os.read(fd, size - len(early))
     except OSError:
         return early
+
+
+def poll(handle: Handle, request: PollHandle) -> Number:
+    """poll(2), without waiting: BlockingIOError if `request` is to wait and there is nothing yet."""
+    poller = select.poll()
+    poller.register(handle.descriptor(), request.events & _EVENTS)
+    found = poller.poll(0)
+    events = found[0][1] if found else 0
+    if handle.early:
+        events |= request.events & _READABLE
+    if not events and request.wait:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return Number(events)
 
 
 class Writing:

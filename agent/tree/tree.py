@@ -7,6 +7,7 @@ rights (identity.py), the loop's thread has not: it opens nothing.
 from __future__ import annotations
 
 import errno
+import select
 from typing import Any, Callable, Dict, Optional, Type
 
 from ..net import Reply, failed
@@ -82,6 +83,7 @@ class Tree:
             wire.StatHandle: self._on_handle(lambda handle, request: transfer.stat_handle(handle)),
             wire.LockFile: self._lock,
             wire.GetLock: self._on_handle(self._locks.get),
+            wire.PollHandle: self._poll,
         }
 
     def notice(self, message: Message) -> None:
@@ -142,6 +144,7 @@ class Tree:
         lane: int = ANY,
         owner: int = 0,
         is_patient: Optional[bool] = None,
+        events: int = 0,
     ) -> None:
         try:
             handle = self._handles.get(request.handle)
@@ -149,7 +152,7 @@ class Tree:
             reply(failed(error))
             return
         waits = handle.is_patient if is_patient is None else is_patient
-        self._handles.submit(Task((handle,), work(handle), reply, lane, owner, waits))
+        self._handles.submit(Task((handle,), work(handle), reply, lane, owner, waits, events))
 
     # -- single messages ------------------------------------------------------------------------------------------------
 
@@ -188,6 +191,12 @@ class Tree:
     def _lock(self, request: wire.LockFile, reply: Reply) -> None:
         is_patient = request.wait and request.kind != wire.NO_LOCK
         self._submit(request, reply, lambda handle: lambda: self._locks.set(handle, request), LOCK, request.owner, is_patient)
+
+
+    # In the lane of locks, since it holds up nothing either.
+    def _poll(self, request: wire.PollHandle, reply: Reply) -> None:
+        events = (READ if request.events & select.POLLIN else 0) | (WRITE if request.events & select.POLLOUT else 0)
+        self._submit(request, reply, lambda handle: lambda: transfer.poll(handle, request), LOCK, 0, request.wait, events)
 
 
 # Numbers that fit into a message and not into a system call are the asker's fault, not a bug of ours.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .lock_messages import NO_LOCK, READ_LOCK, WRITE_LOCK, GetLock, GiveUpWait, LockFile, LockState
+from .lock_messages import NO_LOCK, READ_LOCK, WRITE_LOCK, GetLock, GiveUpWait, LockFile, LockState, PollHandle
 from .values import Message, message
 from .watch_messages import PathEvent, UnwatchPath, WatchPath
 
@@ -25,7 +25,7 @@ __all__ = [
     "ReadHandle", "Content", "WriteHandle", "SyncHandle", "AllocateHandle", "SeekHandle", "Number", "CopyRange",
     "StatHandle", "SetAttributes", "MakeNode", "MakeLink", "LinkFile", "RemoveName", "RenameFile", "GetXattr",
     "ListXattr", "SetXattr", "RemoveXattr", "StatFs", "FileSystem", "GetLock", "GiveUpWait", "LockFile", "LockState",
-    "PathEvent", "UnwatchPath", "WatchPath",
+    "PollHandle", "PathEvent", "UnwatchPath", "WatchPath",
 ]  # fmt: skip
 
 # -- the way to a file ----------------------------------------------------------------------------------------------

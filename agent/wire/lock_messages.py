@@ -1,4 +1,4 @@
-"""The control messages of a mounted pod tree for locks, and for giving up what waits: part of `file_messages.py`."""
+"""The control messages of a mounted pod tree for locks, readiness, and giving up what waits: part of `file_messages.py`."""
 
 from __future__ import annotations
 
@@ -60,3 +60,16 @@ class GiveUpWait(Message):
 
     handle: int
     owner: int
+
+
+@message(114)
+@dataclass(frozen=True)
+class PollHandle(Message):
+    """poll(2) of a FIFO or device, for `events` (POLLIN and so on). Reply: `Number`, what poll(2) gives in revents.
+
+    `wait`: only once that is not 0; until then it is in nothing's way. Failed(EINTR) when the handle is closed.
+    """
+
+    handle: int
+    events: int
+    wait: bool

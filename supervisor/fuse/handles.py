@@ -32,6 +32,7 @@ class OpenFile:
 
     __slots__ = (
         "ahead",
+        "awaited",
         "content",
         "content_until_s",
         "flags",
@@ -55,6 +56,8 @@ class OpenFile:
         self.content_until_s = 0.0
         self.opening: list[Callable[[Outcome], None]] | None = None
         self.lock_owners: set[int] = set()
+        self.awaited: list[int] = []
+        """The events of poll(2) for which the pod's file is watched (polls.py), for each time that it is."""
         self.placed = 0
         """The same file open in the pod once more, without O_APPEND; 0: not needed so far."""
 

@@ -67,6 +67,7 @@ class Op(enum.IntEnum):
     DESTROY = 38
     IOCTL = 39
     BATCH_FORGET = 42
+    POLL = 40
     FALLOCATE = 43
     READDIRPLUS = 44
     RENAME2 = 45
@@ -185,6 +186,7 @@ FORGET_ONE = struct.Struct("=QQ")  # node, count
 FALLOCATE_IN = Layout("=QQQI4x")  # fh, offset, length, mode
 LSEEK_IN = Layout("=QQI4x")  # fh, offset, whence
 COPY_IN = Layout("=QQQQQQQ")  # fh in, offset in, node out, fh out, offset out, length, flags
+POLL_IN = Layout("=QQII")  # fh, number for the notification, flags, events
 STATX_IN = Layout("=I4xQII")  # getattr flags, fh, sx flags, sx mask
 NO_FIELDS = Layout("=")
 
@@ -194,6 +196,8 @@ WRITE_CACHE = 1
 WRITE_KILL_SUIDGID = 4
 FSYNC_DATA = 1
 LOCK_FLOCK = 1
+
+POLL_SCHEDULE_NOTIFY = 1
 
 FATTR_FH = 64
 FATTR_LOCKOWNER = 512
@@ -218,8 +222,10 @@ _DIRENT = struct.Struct("=QQII")
 WRITE_OUT = struct.Struct("=II")
 SIZE_OUT = struct.Struct("=I4x")
 OFFSET_OUT = struct.Struct("=Q")
+POLL_OUT = struct.Struct("=I4x")
 
 _NEGATIVE_PADDING = bytes(88)
+_NOTIFY_POLL = 1
 _STATX_BASIC = 0x7FF
 _STATX_BTIME = 0x800
 _SECOND = 10**9
@@ -239,6 +245,11 @@ def reply(unique: int, body: bytes = b"") -> bytes:
 def failure(unique: int, errno: int) -> bytes:
     """An errno."""
     return _OUT_HEADER.pack(16, -errno, unique)
+
+
+def poll_wakeup(number: int) -> bytes:
+    """FUSE_NOTIFY_POLL: who polls the open file that the kernel knows by this number is to look again."""
+    return _OUT_HEADER.pack(24, _NOTIFY_POLL, 0) + OFFSET_OUT.pack(number)
 
 
 def _fields(stat: FileStat, is_special: bool = False) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from .files import Files
 from .handles import Handles
 from .locks import Locks
 from .names import Names
+from .polls import Polls
 from .protocol import Op, Request
 from .tree import Tree
 from .waiting import Outcome, Work, run
@@ -48,6 +49,7 @@ class Server:
         self.handles = Handles(tree)
         self._locks = Locks(tree, self.handles, self.invalidate)
         self._files = Files(tree, self.handles, self._locks)
+        self._polls = Polls(tree, self.handles, lambda number: self._write(protocol.poll_wakeup(number)))
         self._under_way: dict[int, Request] = {}
         self._notifier = _Notifier(fd)
         self._idle: Callable[[], None] | None = None
@@ -75,7 +77,7 @@ class Server:
             Op.FALLOCATE: files.fallocate, Op.LSEEK: files.lseek, Op.COPY_FILE_RANGE: files.copy_file_range,
             Op.OPENDIR: directories.opendir, Op.RELEASEDIR: directories.releasedir, Op.READDIR: directories.readdir,
             Op.READDIRPLUS: directories.readdirplus, Op.FSYNCDIR: directories.fsyncdir,
-            Op.GETLK: locks.get, Op.SETLK: locks.set, Op.SETLKW: locks.set,
+            Op.POLL: self._polls.poll, Op.GETLK: locks.get, Op.SETLK: locks.set, Op.SETLKW: locks.set,
         }  # fmt: skip
 
     def close(self) -> None:

@@ -82,6 +82,34 @@ exec 3<> pipe; timeout 0.2 cat <&3 || echo $?
     assert trees.both(script) == "124\n124\n124\n"
 
 
+_POLLS = """
+import os, select
+fd = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+poll, other = select.poll(), select.epoll()
+poll.register(fd, select.POLLIN)
+other.register(fd, select.EPOLLIN)
+print(poll.poll(0), other.poll(0), select.select([fd], [], [], 0)[0], flush=True)
+for _ in range(3):
+    print(poll.poll() == [(fd, select.POLLIN)], other.poll() == [(fd, select.EPOLLIN)], os.read(fd, 100), flush=True)
+print(poll.poll(30000) == [(fd, select.POLLHUP)], os.read(fd, 100))
+"""
+
+
+def test_a_pipe_of_the_pod_is_polled(trees: Trees) -> None:
+    pipe = trees.pod / "pipe"
+    os.mkfifo(pipe)
+    with trees.beginning(PYTHON, "-I", "-c", f"import os; os.chdir({trees.there!r})\n{_POLLS}") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "[] [] []\n"
+        writer = os.open(pipe, os.O_WRONLY)
+        for number in range(3):
+            os.write(writer, b"%d" % number)
+            assert process.stdout.readline() == f"True True b'{number}'\n"
+        os.close(writer)
+        assert process.stdout.readline() == "True b''\n"
+        assert process.wait(30) == 0
+
+
 _WATCHES = """
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None)

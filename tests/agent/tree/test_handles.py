@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import threading
 
@@ -116,6 +117,23 @@ def test_a_read_waits_on_the_loop_and_holds_up_reads_only(stage, submit, pipe):
     assert not second
     os.write(writer, b"y")
     stage.until(lambda: second)
+    assert not handle.parked
+
+
+def test_a_poll_waits_on_the_loop_and_holds_up_nothing(stage, submit, pipe):
+    handle, writer = pipe
+
+    def look():
+        return Done() if select.select([handle.fd], [], [], 0)[0] else blocked()
+
+    poll = submit(handle, look, LOCK, is_patient=True, events=READ)
+    read = submit(handle, lambda: os.read(handle.fd, 1) and Done(), READ, is_patient=True)
+    other = submit(handle, Done)
+    stage.until(lambda: other)
+    assert (poll, read) == ([], [])
+    assert all(task.timer is None for task in handle.parked)
+    os.write(writer, b"xy")
+    stage.until(lambda: poll and read)
     assert not handle.parked
 
 

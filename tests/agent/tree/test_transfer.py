@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 
 import pytest
@@ -55,6 +56,26 @@ def test_reading_at_an_offset(file):
         b"",
         b"",
     ]
+
+
+def polled(handle, events, *, wait=False):
+    return transfer.poll(handle, wire.PollHandle(1, events, wait)).number
+
+
+def test_readiness_of_a_pipe(fifo):
+    reader, writer = fifo
+    assert [polled(reader, select.POLLIN), polled(writer, select.POLLOUT)] == [0, select.POLLOUT]
+    with pytest.raises(BlockingIOError):
+        polled(reader, select.POLLIN, wait=True)
+    os.write(writer.fd, b"x")
+    assert polled(reader, select.POLLIN | select.POLLOUT, wait=True) == select.POLLIN
+    assert polled(reader, 0) == 0
+    assert polled(reader, -1 & 0xFFFF_FFFF) & select.POLLIN
+    os.read(reader.fd, 1)
+    reader.early = b"x"  # which the opening has read
+    assert polled(reader, select.POLLIN) == select.POLLIN
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        polled(Handle(2, True), select.POLLIN)
 
 
 def test_a_file_of_proc_is_read_to_what_was_asked(handle_of):

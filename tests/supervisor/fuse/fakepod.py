@@ -217,6 +217,7 @@ _ANSWERS: dict[type[Message], Callable[[Pod, Any], Message]] = {
     wire.OpenHandle: Pod.open_handle,
     wire.ReadHandle: _on_handle(transfer.read),
     wire.WriteHandle: _on_handle(lambda handle, message: transfer.Writing(handle, message).attempt()),
+    wire.PollHandle: _on_handle(transfer.poll),
     wire.SyncHandle: _on_handle(transfer.sync),
     wire.AllocateHandle: _on_handle(transfer.allocate),
     wire.SeekHandle: _on_handle(transfer.seek),

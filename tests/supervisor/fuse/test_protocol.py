@@ -31,7 +31,7 @@ _ATTRIBUTES = struct.Struct("=QQQQQQIIIIIIIIII")
         (protocol.FSYNC_IN, 16), (protocol.FLUSH_IN, 24), (protocol.GETXATTR_IN, 8), (protocol.LOCK_IN, 48),
         (protocol.ACCESS_IN, 8), (protocol.INTERRUPT_IN, 8), (protocol.FORGET_IN, 8), (protocol.BATCH_FORGET_IN, 8),
         (protocol.FORGET_ONE, 16), (protocol.FALLOCATE_IN, 32), (protocol.LSEEK_IN, 24), (protocol.COPY_IN, 56),
-        (protocol.STATX_IN, 24), (protocol.NO_FIELDS, 0),
+        (protocol.STATX_IN, 24), (protocol.POLL_IN, 24), (protocol.NO_FIELDS, 0),
         (protocol.SETXATTR_IN, 8),  # FUSE_COMPAT_SETXATTR_IN_SIZE: SETXATTR_EXT is not asked for
         (protocol.WRITE_OUT, 8), (protocol.SIZE_OUT, 8), (protocol.OFFSET_OUT, 8),
     ],
@@ -177,3 +177,7 @@ def test_directory_entries_are_padded_to_eight_bytes(names: list[bytes]) -> None
     assert [(entry.name, entry.inode, entry.offset) for entry in found] == [
         (name, 10 + index, index + 1) for index, name in enumerate(names)
     ]
+
+
+def test_a_poll_is_woken() -> None:
+    assert struct.unpack("=IiQQ", protocol.poll_wakeup(9)) == (24, 1, 0, 9)
