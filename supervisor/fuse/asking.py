@@ -47,11 +47,12 @@ class _Reading:
 
 
 class Asking:
-    """Asks the agent and keeps what it says in `knowledge`."""
+    """Asks the agent and keeps what it says in `knowledge`. `reads_ahead`: contents too are asked for ahead."""
 
-    def __init__(self, session: Session, knowledge: Knowledge) -> None:
+    def __init__(self, session: Session, knowledge: Knowledge, reads_ahead: bool = True) -> None:
         self._session = session
         self._soon = session.loop.call_soon
+        self._reads_ahead = reads_ahead
         self.knowledge = knowledge
         self._walks: dict[tuple[bytes, bool], list[Callable[[Outcome], None]]] = {}
         self._readings: dict[bytes, _Reading] = {}
@@ -169,7 +170,7 @@ class Asking:
         is_known = lead is not None and (bool(lead.errno) or not content or self._has_body(lead.path))
         if not is_known and (path, follow) not in self._walks:
             run(self._walk(path, follow, CONTENT_LIMIT if content else 0), _ignore)
-        if content and not (lead is not None and lead.errno):
+        if content and self._reads_ahead and not (lead is not None and lead.errno):
             self._files.used(lead.path if lead is not None else path)
         if not directory or not self.knowledge.keeps_directories or (lead is not None and lead.errno):
             return

@@ -45,7 +45,7 @@ class Tree:
         self.clock = clock
         self.nodes = Nodes()
         self.knowledge = Knowledge(settings.lifetimes, clock)
-        self.asking = Asking(session, self.knowledge)
+        self.asking = Asking(session, self.knowledge, settings.read_ahead)
         self.behind = WriteBehind(session, settings.write_behind, self.content_changed, self.nodes.drop_if_unused)
         self.may_write: Callable[[bytes], bool] = lambda path: False
         """Whether policy lets the program change this pod path."""

@@ -206,6 +206,15 @@ def test_small_files_are_fetched_ahead_as_many_as_were_opened(pod: Pod, asking: 
     assert not [message for message in pod.asked if b"large" in message.path]  # type: ignore[attr-defined]
 
 
+def test_no_content_is_fetched_ahead_where_nothing_is_read_ahead(pod: Pod, clock: Clock) -> None:
+    asking = Asking(pod, Knowledge(Lifetimes(1.0, 1.0), clock), reads_ahead=False)  # type: ignore[arg-type]
+    pack(pod, range(5))
+    run(asking.listing(b"/pack"), lambda outcome: None)
+    pod.answer_all()
+    pod.take()
+    assert [opened(pod, asking, b"/pack/%d" % number) for number in range(5)] == [["Walk"]] * 5
+
+
 def test_of_a_directory_that_was_not_listed_the_names_come_first(pod: Pod, asking: Asking) -> None:
     pack(pod, range(5))
     assert opened(pod, asking, b"/pack/0") == ["Walk"]
