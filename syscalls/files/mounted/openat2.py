@@ -1,11 +1,13 @@
 """openat2(2) where the pod's tree is mounted.
 
-Behind a pod directory the kernel keeps the rules of struct open_how.resolve by itself, but for one: on the way from a dirfd
-RESOLVE_NO_XDEV lets no absolute link be followed, and in the mounted tree these are relative ones (supervisor/fuse/names.py).
-An absolute pod path is replaced by
-one that begins with a magic link into another mount, which RESOLVE_NO_MAGICLINKS, NO_SYMLINKS and NO_XDEV would not let
-pass: these three are looked after here (the pod's tree counts as one file system) and taken out. RESOLVE_BENEATH does not
-allow absolute paths at all.
+Behind a pod directory the kernel keeps the rules of struct open_how.resolve by itself, but for two. On the way from a dirfd
+RESOLVE_NO_XDEV lets no absolute link be followed, and in the mounted tree these are relative ones (walking.py). And where the
+mount is an ordinary user's, and so detached, giving up a link on the way is a change of mounts to the kernel (mntput): a `..`
+after it is EAGAIN under RESOLVE_BENEATH and IN_ROOT, however often it is tried. There the call is made on what a walk finds.
+
+An absolute pod path is replaced by one that begins with a magic link into another mount, which RESOLVE_NO_MAGICLINKS,
+NO_SYMLINKS and NO_XDEV would not let pass: these three are looked after here (the pod's tree counts as one file system) and
+taken out. RESOLVE_BENEATH does not allow absolute paths at all.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import errno
 import stat
 from collections.abc import Generator
 
-from ....agent.wire.messages import LinkTarget, ReadLink
 from ...abi import open_how
 from ...abi.flags import (
     NATIVE,
@@ -25,28 +26,29 @@ from ...abi.flags import (
     RESOLVE_NO_XDEV,
 )
 from ...abi.open_how import OpenHow
-from ...actions import Action, Continue, Handling, Outcome, Route, Scratch, SyscallError
+from ...actions import Action, Continue, Handling, Keep, Outcome, Scratch, SyscallError, run
 from ...context import Args, Context
 from ...task import Task
 from ..open import open_place, writes
 from ..openat2 import prefixes, read_how
-from ..place import BAD_ARGUMENT, PATH_MAX, RELATIVE_PATH, Place, asked, normalise
+from ..place import BAD_ARGUMENT, PATH_MAX, RELATIVE_PATH, Place, normalise
 from .attributes import attributes_of
-from .find import REMOTE_OBJECT, find, find_below, is_directory, opened_path
+from .find import REMOTE_OBJECT, find, find_below, is_directory, mount_of, opened_path
 from .opening import follows, opening
-from .running import is_native, is_remote, run_at
+from .running import Target, foretell, is_native, is_remote, run_at
+from .walking import step, walk
 
 _OURS = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
 
 _LINKS_MATTER = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH | RESOLVE_IN_ROOT
-_MAX_LINKS = 40
+_SCOPES = RESOLVE_BENEATH | RESOLVE_IN_ROOT
 
 
 def openat2(context: Context, task: Task, args: Args) -> Handling:
     """openat2(2): as openat(2).
 
     One look at each name on the way with RESOLVE_NO_SYMLINKS and an absolute path, or RESOLVE_NO_XDEV and a relative one;
-    in the latter case a round trip for each link.
+    in the latter case a round trip for each link. So also with RESOLVE_BENEATH or IN_ROOT for an ordinary user.
     """
     how = read_how(task, args[2], args[3])
     try:
@@ -73,8 +75,11 @@ def _open(context: Context, task: Task, args: Args, path: bytes, how: OpenHow) -
     if place.remote is not None:
         return (yield from open_place(context, task, place, flags, 1))
     target = opening(place, flags, 1)
-    if is_native(target) and how.resolve & _LINKS_MATTER == RESOLVE_NO_XDEV:
+    rules = how.resolve & _LINKS_MATTER
+    if is_native(target) and rules == RESOLVE_NO_XDEV:
         yield from _refuse_jumps(context, place, path, target.follow)
+    elif is_native(target) and rules & _SCOPES and not rules & RESOLVE_NO_SYMLINKS and mount_of(context).is_ordinary:
+        return (yield from _within(context, task, target, path, rules))
     if not is_remote(target) or is_native(target) or not how.resolve & _OURS:
         return (yield from run_at(context, task, [target]))
     if how.resolve & RESOLVE_NO_SYMLINKS:
@@ -103,7 +108,7 @@ def _refuse_links(context: Context, place: Place, flags: int) -> Generator[Actio
         if name == place.decision.path and last_may_be_link:
             return
         try:
-            attributes = yield from attributes_of(context, _step(place, name), False)
+            attributes = yield from attributes_of(context, step(place, name), False)
         except SyscallError as error:
             if error.errno == errno.ENOENT and name == place.decision.path:
                 return  # O_CREAT; the kernel knows
@@ -112,28 +117,19 @@ def _refuse_links(context: Context, place: Place, flags: int) -> Generator[Actio
             raise SyscallError(errno.ELOOP, place.decision)
 
 
-# The walk to a file behind the pod directory `place.base`. Whatever else is wrong with it the kernel will find.
+# Whatever else is wrong with the path the kernel will find.
 def _refuse_jumps(context: Context, place: Place, path: bytes, follow: bool) -> Generator[Action, Outcome, None]:
-    directory, todo, links = place.base, path.split(b"/")[::-1], 0
-    while todo and links <= _MAX_LINKS:
-        name = todo.pop()
-        if name == b"..":
-            directory = directory.rpartition(b"/")[0] or b"/"
-        elif name not in (b"", b".") and (todo or follow):
-            step = _step(place, directory.rstrip(b"/") + b"/" + name)
-            try:
-                attributes = yield from attributes_of(context, step, False)
-            except SyscallError:
-                return
-            if not stat.S_ISLNK(attributes.mode):
-                directory = step.decision.path
-                continue
-            target = (yield from asked(ReadLink(step.decision.path), LinkTarget, place.decision)).target
-            if target.startswith(b"/"):
-                raise SyscallError(errno.EXDEV, place.decision)
-            todo += target.split(b"/")[::-1]
-            links += 1
+    try:
+        yield from walk(context, place, path, follow, RESOLVE_NO_XDEV)
+    except SyscallError as error:
+        if error.errno == errno.EXDEV:
+            raise
 
 
-def _step(place: Place, path: bytes) -> Place:
-    return place._replace(decision=place.decision.__class__(Route.REMOTE, place.decision.reason, path), directory=False)
+def _within(context: Context, task: Task, target: Target, path: bytes, rules: int) -> Handling:
+    resolved = yield from walk(context, target.place, path, target.follow, rules)
+    if resolved == path:
+        return (yield from run_at(context, task, [target]))
+    foretell(context, target)
+    yield from run({1: Scratch(resolved + b"\0")})
+    return Keep(target.place.decision)

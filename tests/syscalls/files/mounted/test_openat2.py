@@ -121,6 +121,21 @@ def test_no_xdev_lets_no_absolute_link_be_followed_on_the_way_from_a_directory()
     script.continues(Route.REMOTE)  # for the kernel to say ELOOP
 
 
+def test_a_detached_mount_of_an_ordinary_user_never_lets_a_link_and_a_step_back_pass() -> None:
+    context = mounted(is_used=True, remote=[b"/app", b"/app/x"])
+    assert context.mount is not None
+    context.mount.is_ordinary = True
+    script = opening(b"d/../x", RESOLVE_BENEATH, dirfd=7, context=context)
+    script.asks(StatPath(b"/app/d", False)).replies(found(LINK)).asks(ReadLink(b"/app/d")).replies(LinkTarget(b"e/f"))
+    script.asks(StatPath(b"/app/e", False)).replies(found(DIRECTORY)).asks(StatPath(b"/app/e/f", False))
+    script.replies(found(DIRECTORY)).asks(StatPath(b"/app/e/x", False)).replies(found(STAT))
+    script.runs({1: Scratch(b"e/x\0")}).gets(3).keeps(Route.REMOTE)
+    for rule in (RESOLVE_BENEATH, RESOLVE_IN_ROOT):
+        script = opening(b"x", rule, dirfd=7, context=context).asks(StatPath(b"/app/x", False))
+        script.replies(PathStat(errno.ENOENT, STAT, 0, 0)).continues(Route.REMOTE)
+    opening(b"d/../x", RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, dirfd=7, context=context).continues(Route.REMOTE)
+
+
 def test_no_symlinks_looks_at_each_name() -> None:
     script = opening(b"/app/x", RESOLVE_NO_SYMLINKS)
     script.asks(StatPath(b"/app", False)).replies(found(DIRECTORY)).asks(StatPath(b"/app/x", False)).replies(found(STAT))
