@@ -94,9 +94,9 @@ class DelayedTarget:
 def main() -> None:
     """As `mirrord-trace`, with the round trip's time in front."""
     one_way_s = float(sys.argv.pop(1)) / 2000
-    near = run._target
+    near = run.target_of
     if one_way_s:
-        run._target = lambda config: DelayedTarget(near(config), one_way_s)
+        run.target_of = lambda config: DelayedTarget(near(config), one_way_s)
     command.main()
 
 
