@@ -20,6 +20,7 @@ from ..syscalls.mount import Mount
 from ..syscalls.net import refusals
 from ..syscalls.objects import Objects
 from ..syscalls.policy import Policy
+from ..syscalls.process import KEPT
 from ..syscalls.requests import Counts, GetCounts, Lost, Mounted, NamesLearnt, NotMounted, NotStarted, Ready
 from ..syscalls.table import checks, handlers
 from .config.load import Config
@@ -38,6 +39,7 @@ from .tracer.launch import Inherited, Start, launch
 from .tracer.look import read_link
 from .tracer.loop import Loop
 from .tracer.own_signals import OwnSignals
+from .tracer.skipping import Skipping
 from .tracer.stops import Ended
 from .tracer.sweep import Sweeper
 from .tracer.tracee import duplicate_of
@@ -174,6 +176,7 @@ class Session:
             launched = launch(self._start(wanted, path), self._inherited)
             _let_go_of_standard_files()
             tree = Tree(native)
+            tree.skips = self._skipping().skips
             root = tree.add_root(launched.pid)
             if wanted.working_directory:
                 root.process.traps = _IN_POD_DIRECTORY
@@ -218,7 +221,16 @@ class Session:
             return None
         native = arch.native()
         quick = checks(native.syscall_numbers, mounted=context.mount is not None)
-        return Compiled(library, context, quick, native.audit)
+        kept = [native.syscall_numbers[name] for name in KEPT if name in native.syscall_numbers]
+        return Compiled(library, context, quick, native.audit, kept)
+
+    def _skipping(self) -> Skipping:
+        device = self._mount.device if self._mount is not None else None
+        if not self._config.trace:
+            return Skipping(self._config.skipped, device)
+        from .tracer.show import Tracer
+
+        return Skipping(self._config.skipped, device, Tracer().skipped)
 
     def _start(self, wanted: Program, path: bytes) -> Start:
         native = arch.native()

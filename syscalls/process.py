@@ -68,6 +68,12 @@ def _note_views(context: Context, flags: int) -> None:
         context.has_views = True
 
 
+KEPT = ("clone", "clone3", "ptrace", "chroot", "pivot_root", "unshare", "setns", "mount", "move_mount")
+"""The calls that come to their handlers in skipped processes, too (supervisor/tracer/skipping.py): nobody may get away from
+the tracer, since the filter goes along, a debugger that cannot work is told as anywhere, and what a process executes is in
+the namespaces (views.py) that it has made."""
+
+
 TRACING_BEGINS = (0, 16, 0x4206)
 """PTRACE_TRACEME, PTRACE_ATTACH, PTRACE_SEIZE."""
 

@@ -77,7 +77,7 @@ def _version() -> str:
     "--steal", is_flag=True, default=None,
     help="Take over the pod's ports on which CMD listens; default: a copy of their traffic.",
 )  # fmt: skip
-@click.option("--skip-processes", metavar="NAMES", help="Accepted for mirrord's sake; not supported yet.")
+@click.option("--skip-processes", metavar="NAMES", help="Programs to leave alone, separated by ';'.")
 @click.option("-k", "--key", metavar="KEY", help="The session's key, for templates in the configuration.")
 @click.option("--trace", is_flag=True, help="Print each supervised call with its route and the reason.")
 @click.option("--stats", is_flag=True, help="Print counts at the end: stops, round trips, bytes, time.")

@@ -23,6 +23,7 @@ from .incoming import read_incoming
 from .outgoing import read_outgoing
 from .overlays import Flags, check_exclusive, flag_tree, layered, variable_tree
 from .schema import Listed, Tree, default, listed, validate
+from .skipping import read_skipping
 from .support import unsupported
 from .target import FORMS, TargetSpec, parse_target
 from .unix import read_unix_streams
@@ -33,6 +34,7 @@ class Config:
     """Everything a run is told. `warnings`: lines for the user about what was asked for but will not happen.
 
     `auto_mount`: what is on the pod's volumes is read from the pod. They are not known before the pod is.
+    `skipped`: the names of programs that are not supervised, and the key that says so.
     """
 
     target: str | None
@@ -47,6 +49,7 @@ class Config:
     dns: DnsConfig = WITHOUT_FILTER
     file_system: FileSystemConfig = field(default_factory=FileSystemConfig)
     auto_mount: bool = True
+    skipped: Mapping[bytes, str] = field(default_factory=dict)
 
     @property
     def from_pod(self) -> bool:
@@ -134,6 +137,7 @@ def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: s
         dns=read_dns(root.feature.network.dns, policy.outgoing, warnings),
         file_system=read_file_system(root.feature.fs, flags.from_pod, warnings),
         auto_mount=default(root.feature.magic.auto_mount, True),
+        skipped=read_skipping(root),
         key=key,
         trace=flags.trace,
         stats=flags.stats,

@@ -98,6 +98,7 @@ _VARIABLES = {
     "HTTP_FILTER_PORTS": "feature.network.incoming.http_filter.ports",
     "SKIP_PROCESSES": "skip_processes",
     "SKIP_BUILD_TOOLS": "skip_build_tools",
+    "SKIP_EXTRA_BUILD_TOOLS": "skip_extra_build_tools",
 }
 _LISTS = (
     "feature.fs.read_write",
@@ -105,6 +106,7 @@ _LISTS = (
     "feature.fs.local",
     "feature.network.outgoing.unix_streams",
     "skip_processes",
+    "skip_extra_build_tools",
 )
 _PORTS = "feature.network.incoming.http_filter.ports"
 _INCOMING = "feature.network.incoming.mode"
@@ -124,6 +126,8 @@ def flag_tree(flags: Flags) -> Tree:
         value = getattr(flags, name)
         if name == "steal":
             value = "steal" if value else None
+        if name == "skip_processes" and value is not None:
+            value = value.split(";")
         if value is not None:
             validate(flag, _branch(key, value))
             tree = merge(tree, _branch(key, value))

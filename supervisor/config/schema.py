@@ -228,9 +228,9 @@ class Root(_Keys, frozen=True, rename={"schema": "$schema"}):
     operator: Any = None
     profile: Any = None
     sip_binaries: Any = None
-    skip_build_tools: Any = None
-    skip_extra_build_tools: Any = None
-    skip_processes: Any = None
+    skip_build_tools: bool | None = None
+    skip_extra_build_tools: Listed | None = None
+    skip_processes: Listed | None = None
     skip_sip: Any = None
     startup_retry: Any = None
     telemetry: Any = None

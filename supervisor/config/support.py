@@ -12,8 +12,6 @@ from .schema import Tree
 _NOTHING: tuple[object, ...] = (None, False, "", {}, [])
 
 _LATER = {
-    "skip_processes": "every process is supervised",
-    "skip_extra_build_tools": "every process is supervised",
     "experimental": "",
     "agent.annotations": "",
     "agent.labels": "",

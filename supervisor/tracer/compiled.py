@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...syscalls.context import Context
@@ -34,6 +34,7 @@ class _Library(ctypes.CDLL):
         self.hot_stops.argtypes = (pointer,)
         self.hot_stops.restype = word
         self.hot_call.argtypes = (pointer, number, number, number, number, word)
+        self.hot_keep.argtypes = (pointer, number)
         self.hot_path.argtypes = (pointer, *[number] * 5, *[ctypes.c_uint] * 4, number)
         self.hot_tree.argtypes = (pointer, text)
         self.hot_add.argtypes = (pointer, number, text, ctypes.c_size_t)
@@ -43,7 +44,14 @@ class _Library(ctypes.CDLL):
 class Compiled:
     """One loop. Belongs to the tracer's thread."""
 
-    def __init__(self, library: Path, context: Context, calls: Mapping[int, Quick], audit_arch: int) -> None:
+    def __init__(
+        self,
+        library: Path,
+        context: Context,
+        calls: Mapping[int, Quick],
+        audit_arch: int,
+        kept: Collection[int] = (),
+    ) -> None:
         self._library = _Library(library)
         # These return at once, so they keep the GIL; waiting gives it up.
         self._quick = ctypes.PyDLL(str(library))
@@ -52,11 +60,13 @@ class Compiled:
         self._hot = ctypes.c_void_p(self._library.hot_new(audit_arch, device))
         if not self._hot.value:
             raise MemoryError
-        self._status = ctypes.c_int()
-        self._address = ctypes.byref(self._status)
+        self._told = (ctypes.c_int * 2)()  # struct told in hot.h
+        self._address = ctypes.byref(self._told)
         self._stops = 0
         for number, quick in calls.items():
             self._describe(number, quick)
+        for number in kept:
+            self._library.hot_keep(self._hot, number)
         for tree in context.policy.local_trees():
             self._library.hot_tree(self._hot, tree)
         for number, known in enumerate(self._known()):
@@ -82,8 +92,11 @@ class Compiled:
         """The next stop or end that is not dealt with in C, as `os.waitpid(-1, WALL)` returns it."""
         while True:
             tid = self._library.hot_wait(self._hot, int(state_of(self._context)), self._address)
+            if self._told[1]:
+                self._told[1] = 0
+                self._context.directories.clear()
             if tid > 0:
-                return tid, self._status.value
+                return tid, self._told[0]
             if -tid != errno.EINTR:
                 raise OSError(-tid, os.strerror(-tid))
 
@@ -91,12 +104,15 @@ class Compiled:
         """What has been waited for and not been returned yet: once nobody waits any more."""
         found = []
         while (tid := self._library.hot_rest(self._hot, self._address)) > 0:
-            found.append((tid, self._status.value))
+            found.append((tid, self._told[0]))
         return found
 
-    def lend(self, tid: int, memory: int) -> None:
-        """Let it deal with the stops of this thread, until `wait` returns one. `memory`: see `AddressSpace.memory`."""
-        self._quick.hot_lend(self._hot, tid, memory)
+    def lend(self, tid: int, memory: int, is_skipped: bool = False) -> None:
+        """Let it deal with the stops of this thread, until `wait` returns one. `memory`: see `AddressSpace.memory`.
+
+        `is_skipped`: see `Process.is_skipped`.
+        """
+        self._quick.hot_lend(self._hot, tid, memory, is_skipped)
 
     def take_back(self, tid: int) -> None:
         """The thread has gone without an end of its own to be waited for."""

@@ -33,6 +33,7 @@ from ...syscalls.actions import (
     Trap,
 )
 from ...syscalls.context import Args, Context
+from ...syscalls.process import KEPT
 from ...syscalls.quick import Quick
 from ...syscalls.table import Handler
 from ..errors import InternalError, TraceeGone
@@ -74,6 +75,8 @@ class Driver:
         """Request id -> the thread that waits for its reply."""
         self._observer: Observer | None = None
         self._quick = {sysno: quick.check for sysno, quick in (checks or {}).items()}
+        self._changing = frozenset(sysno for sysno, quick in (checks or {}).items() if quick.changes)
+        self._kept = frozenset(arch.syscall_numbers[name] for name in KEPT if name in arch.syscall_numbers)
         self._ask = ask
         self._later_filter = later_filter
         self._numbers = arch.syscall_numbers
@@ -98,6 +101,9 @@ class Driver:
         sysno = info[4]
         args: Args = info[5:]
         call = tracee.call
+        if tracee.is_skipped and (sysno not in self._kept or info[1] != self._audit):
+            self._pass(tracee, sysno)
+            return True
         if call is None:
             quick = self._quick.get(sysno)
             if quick is not None and info[1] == self._audit and quick(self.context, tracee, args):
@@ -124,6 +130,14 @@ class Driver:
         tracee.call = call = ActiveCall(sysno, args, info[2], info[3], found[0], handling)
         self._act(tracee, call, action)
         return True
+
+    # Of a process that is skipped. The rest of the session has to know of directories that become links all the same.
+    def _pass(self, tracee: Tracee, sysno: int) -> None:
+        if tracee.call is not None:
+            self.abandon(tracee)
+        if sysno in self._changing:
+            self.context.directories.clear()
+        cont(tracee.tid)
 
     def is_exec(self, tid: int) -> bool:
         """Whether a seccomp stop is an execve(2)."""
@@ -324,25 +338,11 @@ class Driver:
 
     # -- running the call -------------------------------------------------------------------------------------------
 
-    def run(
-        self,
-        tracee: Tracee,
-        call: ActiveCall,
-        name: str,
-        args: Replaced,
-        at_exit: Callable[[int], None],
-    ) -> None:
+    def run(self, tracee: Tracee, call: ActiveCall, name: str, args: Replaced, at_exit: Callable[[int], None]) -> None:
         """See `Engine.run`."""
         self._run(tracee, call, self._numbers[name], args, at_exit)
 
-    def _run(
-        self,
-        tracee: Tracee,
-        call: ActiveCall,
-        sysno: int,
-        args: Replaced,
-        at_exit: Callable[[int], None],
-    ) -> None:
+    def _run(self, tracee: Tracee, call: ActiveCall, sysno: int, args: Replaced, at_exit: Callable[[int], None]) -> None:
         if not args and sysno == call.sysno:
             self._let_run(tracee, call, at_exit)
             return

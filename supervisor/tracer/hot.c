@@ -8,7 +8,7 @@
  * syscalls/known.py), and paths of which the same can be told in the same way: below a tree of which policy says that all
  * of it is local, and no symbolic link (syscalls/files/mounted/crossing.py). Everything else is returned to Python as
  * waitpid(2) gave it, and so is every stop of a thread that Python has not lent: one whose call is in progress, that is
- * new, or that has just executed another program. */
+ * new, or that has just executed another program. Of processes that are skipped (skipping.py) nearly everything passes. */
 #include "hot.h"
 
 #include <errno.h>
@@ -35,10 +35,24 @@ static struct task *task_of(struct hot *hot, pid_t tid) {
     return page ? &page[tid % TASKS_IN_PAGE] : NULL;
 }
 
-static int may_pass(struct hot *hot, pid_t tid, int memory, const struct __ptrace_syscall_info *about) {
-    if (about->op != PTRACE_SYSCALL_INFO_SECCOMP || about->arch != hot->arch || about->seccomp.nr >= MOST_CALLS)
+static void has_changed(struct hot *hot, struct told *told) {
+    hot_forget(&hot->sets[DIRECTORIES]);
+    told->has_changed = 1;
+}
+
+static int may_pass(struct hot *hot, pid_t tid, const struct task *task, const struct __ptrace_syscall_info *about,
+                    struct told *told) {
+    int memory = task->memory;
+    if (about->op != PTRACE_SYSCALL_INFO_SECCOMP)
         return 0;
+    if (about->arch != hot->arch || about->seccomp.nr >= MOST_CALLS)
+        return task->is_skipped;
     const struct call *call = &hot->calls[about->seccomp.nr];
+    if (task->is_skipped && !call->is_kept) {
+        if (call->changes)
+            has_changed(hot, told);
+        return 1;
+    }
     if (!call->is_known || !(call->needs & hot->state))
         return 0;
     const uint64_t *args = (const uint64_t *)about->seccomp.args;
@@ -52,20 +66,21 @@ static int may_pass(struct hot *hot, pid_t tid, int memory, const struct __ptrac
         if (!hot_is_local(hot, &call->path[at], tid, memory, args))
             return 0;
     if (call->changes)
-        hot_forget(&hot->sets[DIRECTORIES]);
+        has_changed(hot, told);
     return 1;
 }
 
 /* Whether the stop has been dealt with. */
-static int deal_with(struct hot *hot, pid_t tid, int status) {
+static int deal_with(struct hot *hot, pid_t tid, struct told *told) {
     struct task *task = task_of(hot, tid);
+    int status = told->status;
     if (!task || !task->is_lent)
         return 0;
     if (status == SECCOMP_STATUS) {
         struct __ptrace_syscall_info about;
         long got = ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof about, &about);
         if (got >= (long)(offsetof(struct __ptrace_syscall_info, seccomp) + sizeof about.seccomp.args + 8) &&
-            may_pass(hot, tid, task->memory, &about)) {
+            may_pass(hot, tid, task, &about, told)) {
             hot->stops++;
             ptrace(PTRACE_CONT, tid, 0, 0); /* ESRCH: killed meanwhile; its end comes next */
             return 1;
@@ -93,30 +108,30 @@ static void drain(struct hot *hot) {
     }
 }
 
-/* The next stop or end that is Python's, with its status; or -errno of waitpid(2). */
-int hot_wait(struct hot *hot, unsigned state, int *status) {
+/* The next stop or end that is Python's, with its status; or -errno of waitpid(2). `has_changed` is set, never unset. */
+int hot_wait(struct hot *hot, unsigned state, struct told *told) {
     hot->state = state;
     for (;;) {
         pid_t tid;
         if (hot->next < hot->queued) {
             tid = hot->queue[hot->next].tid;
-            *status = hot->queue[hot->next++].status;
+            told->status = hot->queue[hot->next++].status;
         } else if (++hot->since_drain >= DRAIN_EVERY) {
             drain(hot);
             continue;
-        } else if ((tid = waitpid(-1, status, __WALL)) < 0) {
+        } else if ((tid = waitpid(-1, &told->status, __WALL)) < 0) {
             return -errno;
         }
-        if (!deal_with(hot, tid, *status))
+        if (!deal_with(hot, tid, told))
             return tid;
     }
 }
 
 /* What has been taken from the kernel and not been returned yet; 0 if nothing has. */
-int hot_rest(struct hot *hot, int *status) {
+int hot_rest(struct hot *hot, struct told *told) {
     if (hot->next >= hot->queued)
         return 0;
-    *status = hot->queue[hot->next].status;
+    told->status = hot->queue[hot->next].status;
     return hot->queue[hot->next++].tid;
 }
 
@@ -144,6 +159,12 @@ void hot_free(struct hot *hot) {
 void hot_call(struct hot *hot, unsigned number, unsigned needs, int changes, int word, uint64_t bits) {
     if (number < MOST_CALLS)
         hot->calls[number] = (struct call){.is_known = 1, .changes = changes, .word = word, .bits = bits, .needs = needs};
+}
+
+/* After hot_call, if at all: a call that is Python's in skipped processes as in all others. */
+void hot_keep(struct hot *hot, unsigned number) {
+    if (number < MOST_CALLS)
+        hot->calls[number].is_kept = 1;
 }
 
 /* After hot_call: one more path of it. */
@@ -178,13 +199,13 @@ void hot_clear(struct hot *hot, int number) {
 }
 
 /* The next stops of this thread may be dealt with here, until one is returned. `memory`: its /proc/TID/mem, or -1. */
-void hot_lend(struct hot *hot, int tid, int memory) {
+void hot_lend(struct hot *hot, int tid, int memory, int is_skipped) {
     if (tid <= 0 || tid >= TASK_PAGES * TASKS_IN_PAGE)
         return;
     struct task **page = &hot->tasks[tid / TASKS_IN_PAGE];
     if (!*page && !(*page = calloc(TASKS_IN_PAGE, sizeof **page)))
         return;
-    (*page)[tid % TASKS_IN_PAGE] = (struct task){1, memory};
+    (*page)[tid % TASKS_IN_PAGE] = (struct task){.is_lent = 1, .is_skipped = is_skipped, .memory = memory};
 }
 
 /* The thread is gone, or its memory. */

@@ -36,7 +36,7 @@ struct path {
 };
 
 struct call {
-    uint8_t is_known, changes, paths;
+    uint8_t is_known, is_kept, changes, paths;
     int8_t word;
     uint32_t needs;
     uint64_t bits;
@@ -44,7 +44,7 @@ struct call {
 };
 
 struct task {
-    uint8_t is_lent;
+    uint8_t is_lent, is_skipped;
     int memory;
 };
 
@@ -62,6 +62,12 @@ struct hot {
     struct { pid_t tid; int status; } queue[MOST_QUEUED];
     int queued, next;
     unsigned since_drain;
+};
+
+/* What is told to Python along with a stop. */
+struct told {
+    int status;
+    int has_changed; /* a call has passed that may have put a link where a directory was */
 };
 
 /* hot_paths.c */

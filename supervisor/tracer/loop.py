@@ -132,7 +132,7 @@ class Loop:
     def _lend(self, compiled: Compiled, tid: int) -> None:
         tracee = self._tree.tracees.get(tid)
         if tracee is not None and tracee.call is None and self._started:
-            compiled.lend(tid, tracee.space.memory)
+            compiled.lend(tid, tracee.space.memory, tracee.is_skipped)
 
     def _end_rest(self, compiled: Compiled) -> None:
         for tid, status in compiled.rest():

@@ -43,6 +43,11 @@ class Tracer:
         )
         self._output.flush()
 
+    def skipped(self, pid: int, program: bytes, reason: str) -> None:
+        """See `skipping.Told`."""
+        self._output.write(f"[{pid}] {_text(program)} is not supervised: {reason}\n")
+        self._output.flush()
+
 
 def _arguments(tracee: Tracee, call: ActiveCall) -> list[str]:
     kinds = _NEWER.get(call.name) or SYSCALL_PROTOTYPES.get(call.name, ("long", ()))[1]

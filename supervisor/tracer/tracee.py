@@ -63,18 +63,21 @@ class Process:
         """What `programs` is to have for this process once its execve(2) has succeeded."""
         self.traps: frozenset[str] = frozenset()
         """Calls that stop by filters added later (see driver, `Trap`)."""
+        self.is_skipped = False
+        """Whether its calls are let through untouched (skipping.py). Known before it has any thread."""
 
 
 class Tracee:
     """One task. Slots only: there may be thousands, and the loop touches one at every stop."""
 
-    __slots__ = ("call", "process", "space", "tgid", "tid")
+    __slots__ = ("call", "is_skipped", "process", "space", "tgid", "tid")
 
     def __init__(self, tid: int, process: Process) -> None:
         self.tid = tid
         self.tgid = process.tgid
         self.process = process
         self.space = process.space
+        self.is_skipped = process.is_skipped
         self.call: ActiveCall | None = None
 
     def read(self, address: int, size_bytes: int) -> bytes:

@@ -7,6 +7,7 @@ runs only once the parent's event has said what it shares with the parent, or th
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from ...syscalls.actions import SyscallError
 from . import ptrace
@@ -27,6 +28,8 @@ class Tree:
         """Tasks that have stopped for the first time before their parent announced them."""
         self.programs: dict[int, bytes] = {}
         """tgid -> what the process runs, where that is not what its /proc/PID/exe says (syscalls/files/mounted/execve.py)."""
+        self.skips: Callable[[int, bytes], bool] = lambda tgid, program: False
+        """Whether a process that runs `program` (see `programs`; as a rule empty) is skipped (skipping.py)."""
         self._arch = arch
         self._numbers = arch.syscall_numbers
 
@@ -39,6 +42,8 @@ class Tree:
         """A task that was there before its tracer was. Group leaders first: a process is known by them."""
         leader = self.tracees.get(tgid)
         process = leader.process if leader is not None else Process(tgid, AddressSpace(), self.programs)
+        if leader is None:
+            process.is_skipped = self.skips(tgid, b"")
         tracee = self.tracees[tid] = Tracee(tid, process)
         return tracee
 
@@ -54,7 +59,7 @@ class Tree:
             else:
                 space = parent.space if flags & _CLONE_VM else parent.space.fork()
                 process = Process(tid, space, self.programs)
-                process.traps = parent.process.traps
+                process.traps, process.is_skipped = parent.process.traps, parent.is_skipped
                 self._runs(tid, self.programs.get(parent.tgid, b""))
             self.tracees[tid] = Tracee(tid, process)
         was_waiting = tid in self.unclaimed
@@ -85,7 +90,7 @@ class Tree:
             del self.tracees[tracee.tid]
         self._runs(tid, program)
         process = Process(tid, AddressSpace(), self.programs)
-        process.traps = traps
+        process.traps, process.is_skipped = traps, self.skips(tid, program)
         self.tracees[tid] = Tracee(tid, process)
         return replaced
 

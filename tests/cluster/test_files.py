@@ -45,7 +45,9 @@ except OSError as error: print(type(error).__name__)
 def writes(tool: Tool) -> list[str | Path]:
     """Options with which the pod's emptyDir may be written to, and with it all file names that are local by default."""
     config = tool.folder / "writes.json"
-    config.write_text(json.dumps({"feature": {"fs": {"read_write": ["^/scratch(/|$)"]}}}))
+    # git is to work on the pod's files.
+    tree = {"skip_build_tools": False, "feature": {"fs": {"read_write": ["^/scratch(/|$)"]}}}
+    config.write_text(json.dumps(tree))
     return ["-f", config]
 
 

@@ -64,7 +64,8 @@ class Trees:
         """The option that names a configuration file with these settings."""
         config = self.runner.folder / "trees.json"
         rules = {"mode": "write", "read_write": [self.pattern], "local": _OURS, **self.settings, **settings}
-        config.write_text(json.dumps({"feature": {"fs": rules}}))
+        # Compilers and git are to work on the pod's files.
+        config.write_text(json.dumps({"feature": {"fs": rules}, "skip_build_tools": False}))
         return ["-f", config]
 
     def native(self, script: str, *arguments: Argument, **more: str) -> Ran:

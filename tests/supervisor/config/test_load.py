@@ -13,7 +13,8 @@ from mirrord_trace.agent.wire.messages import Pod
 from mirrord_trace.supervisor.config.file_system import FileSystemConfig
 from mirrord_trace.supervisor.config.load import Config, Machine, load
 from mirrord_trace.supervisor.config.overlays import Flags
-from mirrord_trace.supervisor.config.schema import all_keys
+from mirrord_trace.supervisor.config.schema import Root, all_keys
+from mirrord_trace.supervisor.config.skipping import read_skipping
 from mirrord_trace.supervisor.config.target import PodSpec
 from mirrord_trace.supervisor.environment import EnvConfig
 from mirrord_trace.supervisor.errors import EXIT_USAGE, UsageError
@@ -55,8 +56,9 @@ def test_the_defaults(loaded: Loader, tmp_path: Path) -> None:
         executable=b"/out/server",
     )
     assert config == Config(
-        None, KubeSettings(), AgentSettings(), EnvConfig(), PolicyConfig(files=files), config.key, False, False, ()
-    )
+        None, KubeSettings(), AgentSettings(), EnvConfig(), PolicyConfig(files=files), config.key, False, False, (),
+        skipped=read_skipping(Root()),
+    )  # fmt: skip
     assert config.key
     assert config.policy.incoming.mode is IncomingMode.MIRROR
     with pytest.raises(UsageError, match="no target: give -t TARGET") as refused:
@@ -184,6 +186,14 @@ def test_the_pods_own_program(loaded: Loader) -> None:
         with pytest.raises(UsageError, match=f"--from-pod .* not {mode}$") as refused:
             loaded(None, {"from_pod": True, "fs_mode": mode})
         assert refused.value.exit_status == EXIT_USAGE
+
+
+def test_programs_that_are_skipped(loaded: Loader) -> None:
+    tree = {"skip_build_tools": False, "skip_processes": "c"}
+    assert loaded(tree).skipped == {b"c": "skip_processes"}
+    assert set(loaded(tree, SKIP_PROCESSES="a;b").skipped) == {b"a", b"b"}
+    assert set(loaded(tree, {"skip_processes": "d; e;"}, SKIP_PROCESSES="a;b").skipped) == {b"d", b"e"}
+    assert b"git" in loaded(tree, SKIP_BUILD_TOOLS="true").skipped
 
 
 def test_a_flag_and_a_variable_decide_about_incoming_traffic(loaded: Loader) -> None:

@@ -63,6 +63,8 @@ def test_a_wrong_flag_is_named() -> None:
         ("HTTP_FILTER_PORTS", "80;81", "feature.network.incoming.http_filter.ports", [80, 81]),
         ("HTTP_HEADER_FILTER", "x: y", "feature.network.incoming.http_filter.header_filter", "x: y"),
         ("SKIP_PROCESSES", "a;b", "skip_processes", ["a", "b"]),
+        ("SKIP_BUILD_TOOLS", "false", "skip_build_tools", "false"),
+        ("SKIP_EXTRA_BUILD_TOOLS", "a;b", "skip_extra_build_tools", ["a", "b"]),
     ],
 )
 def test_variables(name: str, text: str, key: str, value: object) -> None:

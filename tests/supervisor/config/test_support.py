@@ -12,7 +12,7 @@ from mirrord_trace.supervisor.config.support import unsupported
     "tree",
     [
         {},
-        {"operator": False, "telemetry": True, "use_proxy": True, "experimental": {}, "skip_processes": []},
+        {"operator": False, "telemetry": True, "use_proxy": True, "experimental": {}, "skip_processes": ["a"]},
         {"feature": {"copy_target": False, "magic": {"aws": True}, "fs": {"readonly_file_buffer": 5}}},
         {"feature": {"copy_target": {"enabled": False, "scale_down": True}}},
         {"agent": {"labels": {}, "nftables": True, "ttl": 30}, "internal_proxy": {"idle_timeout": 5}},

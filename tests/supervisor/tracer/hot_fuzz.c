@@ -53,6 +53,8 @@ static void call_at_random(unsigned seed) {
         const char *path = paths[rand() % (sizeof paths / sizeof *paths)];
         if (rand() % 8 == 0)
             kill(getpid(), SIGUSR1);
+        if (rand() % 16 == 0)
+            syscall(SYS_unlinkat, -1, "", 0);
         syscall(SYS_openat, rand() % 4 ? AT_FDCWD : rand(), path, rand() & (O_ACCMODE | O_NONBLOCK | O_PATH | O_NOFOLLOW), 0);
     }
 }
@@ -60,7 +62,8 @@ static void call_at_random(unsigned seed) {
 static pid_t start(void) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unlinkat, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -96,14 +99,17 @@ int main(int argc, char **argv) {
     struct hot *hot = hot_new(ARCH, 1);
     hot_call(hot, SYS_openat, 1, 0, -1, 0);
     hot_path(hot, SYS_openat, 1, 0, 0, 2, 3, 0, 1, 1, 1);
+    hot_keep(hot, SYS_unlinkat);
     hot_tree(hot, "/usr/");
     sets(hot);
-    int living = CHILDREN, status, tid, ends = 0, memory[CHILDREN];
+    int living = CHILDREN, tid, ends = 0, memory[CHILDREN];
+    struct told told = {0, 0};
     pid_t children[CHILDREN];
     for (int at = 0; at < CHILDREN; at++)
         memory[at] = open_memory(children[at] = start());
     while (living) {
-        tid = hot_wait(hot, 1, &status);
+        tid = hot_wait(hot, 1, &told);
+        int status = told.status;
         assert(tid > 0);
         int at = 0;
         while (children[at] != tid)
@@ -120,7 +126,7 @@ int main(int argc, char **argv) {
             if (rand() % 50 == 0)
                 hot_take_back(hot, tid);
             else
-                hot_lend(hot, tid, rand() % 20 ? memory[at] : -1);
+                hot_lend(hot, tid, rand() % 20 ? memory[at] : -1, rand() % 20 == 0);
             continue;
         }
         ends++;
@@ -134,7 +140,7 @@ int main(int argc, char **argv) {
                 if (children[other])
                     kill(children[other], SIGKILL);
     }
-    while (hot_rest(hot, &status))
+    while (hot_rest(hot, &told))
         continue;
     printf("%llu stops, %d ends\n", (unsigned long long)hot_stops(hot), ends);
     hot_free(hot);

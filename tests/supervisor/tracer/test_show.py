@@ -51,6 +51,12 @@ def test_a_path_its_flags_and_the_pods_path() -> None:
     assert line == '[77] openat(AT_FDCWD, "/app/config", 0x80000, 0) = 3 <remote "/pod/path": feature.fs.mode>\n'
 
 
+def test_a_process_that_is_skipped() -> None:
+    output = io.StringIO()
+    Tracer(output).skipped(7, b"/usr/bin/git", "skip_build_tools")
+    assert output.getvalue() == '[7] "/usr/bin/git" is not supervised: skip_build_tools\n'
+
+
 @pytest.mark.parametrize("name", ["openat2", "faccessat2"])
 def test_calls_newer_than_the_prototypes(name: str) -> None:
     assert f'{name}(AT_FDCWD, "/x", ' in _line(name, (0xFFFFFF9C, 0x1000, 0x2000, 24), -2, _LOCAL, {0x1000: b"/x"})

@@ -167,6 +167,49 @@ def test_an_exec_leaves_one_thread_with_new_memory_and_the_filters() -> None:
     assert tree.tracees[10].process.traps == {"sendmsg"}
 
 
+def test_whether_a_process_is_skipped_is_asked_when_it_executes() -> None:
+    tree = Tree(ARCH)
+    asked: list[tuple[int, bytes]] = []
+    answers = [True, False]
+    tree.skips = lambda tgid, program: asked.append((tgid, program)) or answers.pop(0)  # type: ignore[func-returns-value]
+    tree.add_root(10)
+    assert not tree.tracees[10].is_skipped
+    tree.tracees[10].process.next_program = b"/app/it"
+    tree.executed(10)
+    assert tree.tracees[10].is_skipped
+    tree.executed(10)
+    assert not tree.tracees[10].is_skipped
+    assert asked == [(10, b"/app/it"), (10, b"")]
+
+
+@apart
+@pytest.mark.parametrize("how", _MADE)
+def test_threads_and_children_are_skipped_as_their_parent(how: str) -> None:
+    child = Child(_MADE[how][0], calls=())
+    tree = Tree(ARCH)
+    tree.skips = lambda tgid, program: False
+    parent = tree.add_root(child.pid)
+    parent.process.is_skipped = parent.is_skipped = True
+    child.next()
+    new = ptrace.event_message(child.pid)
+    tree.announce(parent, new)
+    assert tree.tracees[new].is_skipped
+    os.kill(child.pid, signal.SIGKILL)
+
+
+@apart
+def test_of_an_adopted_process_its_program_says_whether_it_is_skipped() -> None:
+    child = Child(_fork, calls=())
+    tree = Tree(ARCH)
+    child.next()
+    new = ptrace.event_message(child.pid)
+    tree.unclaimed.add(new)
+    tree.skips = lambda tgid, program: (tgid, program) == (new, b"")
+    (adopted,) = tree.adopt_orphans()
+    assert adopted.is_skipped
+    os.kill(child.pid, signal.SIGKILL)
+
+
 @apart
 def test_arguments_of_clone3_that_are_gone_do_not_matter() -> None:
     child = Child(_thread, calls=())
