@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ HERE = Path(__file__).parent
 TOOL = str(Path(sys.executable).parent / "mirrord-trace")
 _TRIES = 3
 OURS = ("mirrord-trace, Python", "mirrord-trace, compiled")
+SKIPPED = "mirrord-trace, skipped"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,11 @@ def build(folder: Path, *names: str) -> dict[str, Path]:
     return built
 
 
-def contenders(tracer: Path | None, calls: str, *, ptrace_loop: bool = False) -> list[Contender]:
-    """All that are here. `tracer`: the minimal C tracer; `calls`: what strace is to stop."""
+def contenders(
+    tracer: Path | None, calls: str, *, ptrace_loop: bool = False, skipped: Sequence[str] = ()
+) -> list[Contender]:
+    """All that are here. `tracer`: the minimal C tracer; `calls`: what strace is to stop; `skipped`: programs that one lets
+    alone."""
     strace = ("strace", "-f", "--seccomp-bpf", "-e", f"trace={calls}", "-o", "/dev/null")
     found = [Contender("native")]
     if tracer is not None:
@@ -49,7 +54,11 @@ def contenders(tracer: Path | None, calls: str, *, ptrace_loop: bool = False) ->
     if ptrace_loop:
         found.append(Contender("python-ptrace", (sys.executable, str(HERE / "ptrace_loop.py")), slow=True))
     for name, loop in zip(OURS, ("python", "compiled"), strict=True):
-        found.append(Contender(name, (TOOL, "-t", "demo", "--"), {"MIRRORD_TRACE_LOOP": loop}))
+        # git and go are among the measured programs.
+        variables = {"MIRRORD_TRACE_LOOP": loop, "MIRRORD_SKIP_BUILD_TOOLS": "false"}
+        found.append(Contender(name, (TOOL, "-t", "demo", "--"), variables))
+    if skipped:
+        found.append(Contender(SKIPPED, (TOOL, "-t", "demo", "--skip-processes", ";".join(skipped), "--")))
     present = [one for one in found if not one.words or shutil.which(one.words[0])]
     for one in found:
         if one not in present:

@@ -59,7 +59,8 @@ int main(int argc, char **argv) {
         execvp(argv[1], argv + 1);
         _exit(127);
     }
-    if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)) {
+    long options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
+    if (ptrace(PTRACE_SEIZE, child, 0, options | PTRACE_O_EXITKILL)) {
         perror("ptrace");
         return 125;
     }
