@@ -26,8 +26,8 @@ class Crossing(NamedTuple):
 
 def crossing(context: Context, path: bytes, write: bool) -> Crossing | None:
     """Where the local path (absolute, normalised) leads to in the pod, or None: it stays here."""
-    at_end = True
-    for _ in range(_MOST_LINKS):
+    at_end = False
+    for number in range(_MOST_LINKS):
         if path.startswith(b"/proc/"):
             return None  # its links mean something else to each process, and the kernel follows them into the mount
         found = _first_link(context, path)
@@ -35,7 +35,8 @@ def crossing(context: Context, path: bytes, write: bool) -> Crossing | None:
             return None
         link, target = found
         rest = path[len(link) :]
-        at_end = at_end and not rest
+        if number == 0:
+            at_end = not rest
         folder = link.rpartition(b"/")[0]
         path, _ = normalise((target if target.startswith(b"/") else folder + b"/" + target) + rest)
         decision = context.policy.file(path, write=write)

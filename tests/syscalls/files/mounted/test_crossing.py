@@ -28,6 +28,8 @@ def here(
         (b"/home/d/x", {b"/home/d": b"/app"}, False),
         (b"/home/one", {b"/home/one": b"two", b"/home/two": b"/app/x"}, True),
         (b"/home/one/x", {b"/home/one": b"/home/two", b"/home/two": b"/app"}, False),
+        # lstat(2) means the first link, whatever is on the way from there.
+        (b"/home/one", {b"/home/one": b"two/x", b"/home/two": b"/app"}, True),
     ],
 )
 def test_a_link_to_the_pod_is_found(path: bytes, links: dict[bytes, bytes], at_end: bool) -> None:
