@@ -58,6 +58,8 @@ class KnownPath(NamedTuple):
     `at`, `dirfd`: numbers of the arguments (-1: the working directory). `write`: the call may change the file. `flags`: the
     argument that says so by any of the bits `writing`, unless one of `unless` is set. `empty`, `relative`: in which state
     an empty path is local, and a relative one that was found to lead to no link. `magic`: paths like /proc/self/fd/N, too.
+    `entry`: a link at its end is not followed; nor is it with one of the bits `nofollow` in the argument `at_flags`. Then
+    it does not matter what is there, for those who know about the directory (the compiled loop).
     """
 
     at: int
@@ -69,6 +71,9 @@ class KnownPath(NamedTuple):
     empty: State = NEVER
     relative: State = NEVER
     magic: bool = True
+    entry: bool = False
+    at_flags: int = -1
+    nofollow: int = 0
 
     def holds(self, context: Context, task: Task, args: Args) -> bool:
         """Whether it is local."""
@@ -109,13 +114,14 @@ class Word(NamedTuple):
 class Quick:
     """When a call is local: all of `paths` and the `word` are, in a state that has one of the bits of `needs`.
 
-    `changes`: the call may put a symbolic link where a directory was.
+    `changes`: the call may put a symbolic link where a directory was. `moves`: it may change the working directory.
     """
 
     paths: tuple[KnownPath, ...] = ()
     word: Word | None = None
     needs: State = State.ALWAYS
     changes: bool = False
+    moves: bool = False
 
     @cached_property
     def check(self) -> Check:

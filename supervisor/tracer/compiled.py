@@ -33,9 +33,9 @@ class _Library(ctypes.CDLL):
         self.hot_free.argtypes = (pointer,)
         self.hot_stops.argtypes = (pointer,)
         self.hot_stops.restype = word
-        self.hot_call.argtypes = (pointer, number, number, number, number, word)
+        self.hot_call.argtypes = (pointer, *[number] * 5, word)
         self.hot_keep.argtypes = (pointer, number)
-        self.hot_path.argtypes = (pointer, *[number] * 5, *[ctypes.c_uint] * 4, number)
+        self.hot_path.argtypes = (pointer, *[number] * 5, *[ctypes.c_uint] * 4, *[number] * 3, ctypes.c_uint)
         self.hot_tree.argtypes = (pointer, text)
         self.hot_add.argtypes = (pointer, number, text, ctypes.c_size_t)
         self.hot_clear.argtypes = (pointer, number)
@@ -81,12 +81,11 @@ class Compiled:
 
     def _describe(self, number: int, quick: Quick) -> None:
         word, bits = (quick.word.at, quick.word.bits) if quick.word is not None else (-1, 0)
-        self._library.hot_call(self._hot, number, int(quick.needs), quick.changes, word, bits)
+        self._library.hot_call(self._hot, number, int(quick.needs), quick.changes, quick.moves, word, bits)
         for path in quick.paths:
             conditions = path.writing, path.unless, int(path.empty), int(path.relative)
-            self._library.hot_path(
-                self._hot, number, path.at, path.dirfd, path.write, path.flags, *conditions, path.magic
-            )  # fmt: skip
+            end = path.magic, path.entry, path.at_flags, path.nofollow
+            self._library.hot_path(self._hot, number, path.at, path.dirfd, path.write, path.flags, *conditions, *end)
 
     def wait(self) -> tuple[int, int]:
         """The next stop or end that is not dealt with in C, as `os.waitpid(-1, WALL)` returns it."""

@@ -37,6 +37,7 @@ static struct task *task_of(struct hot *hot, pid_t tid) {
 
 static void has_changed(struct hot *hot, struct told *told) {
     hot_forget(&hot->sets[DIRECTORIES]);
+    hot->era++;
     told->has_changed = 1;
 }
 
@@ -70,17 +71,42 @@ static int may_pass(struct hot *hot, pid_t tid, const struct task *task, const s
     return 1;
 }
 
+/* A call that changes the working directory of all who share it does so at some moment before the next stop of its task. */
+static void note_move(struct hot *hot, struct task *task, const struct __ptrace_syscall_info *about) {
+    if (about->arch == hot->arch && about->seccomp.nr < MOST_CALLS && !hot->calls[about->seccomp.nr].moves)
+        return;
+    task->moves = 1;
+    hot->moving++;
+    hot->era++;
+}
+
+static void has_moved(struct hot *hot, struct task *task) {
+    hot->moving -= task->moves;
+    task->moves = 0;
+}
+
+static int look(pid_t tid, struct __ptrace_syscall_info *about) {
+    long got = ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof *about, about);
+    return got >= (long)(offsetof(struct __ptrace_syscall_info, seccomp) + sizeof about->seccomp.args + 8);
+}
+
 /* Whether the stop has been dealt with. */
 static int deal_with(struct hot *hot, pid_t tid, struct told *told) {
     struct task *task = task_of(hot, tid);
     int status = told->status;
-    if (!task || !task->is_lent)
+    if (!task)
+        return 0;
+    has_moved(hot, task);
+    if (!WIFSTOPPED(status) || status >> 16 == PTRACE_EVENT_EXEC)
+        hot->era++; /* the number may become another's */
+    struct __ptrace_syscall_info about;
+    int is_call = status == SECCOMP_STATUS && look(tid, &about);
+    if (is_call)
+        note_move(hot, task, &about);
+    if (!task->is_lent)
         return 0;
     if (status == SECCOMP_STATUS) {
-        struct __ptrace_syscall_info about;
-        long got = ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof about, &about);
-        if (got >= (long)(offsetof(struct __ptrace_syscall_info, seccomp) + sizeof about.seccomp.args + 8) &&
-            may_pass(hot, tid, task, &about, told)) {
+        if (is_call && may_pass(hot, tid, task, &about, told)) {
             hot->stops++;
             ptrace(PTRACE_CONT, tid, 0, 0); /* ESRCH: killed meanwhile; its end comes next */
             return 1;
@@ -156,9 +182,10 @@ void hot_free(struct hot *hot) {
     free(hot);
 }
 
-void hot_call(struct hot *hot, unsigned number, unsigned needs, int changes, int word, uint64_t bits) {
+void hot_call(struct hot *hot, unsigned number, unsigned needs, int changes, int moves, int word, uint64_t bits) {
     if (number < MOST_CALLS)
-        hot->calls[number] = (struct call){.is_known = 1, .changes = changes, .word = word, .bits = bits, .needs = needs};
+        hot->calls[number] = (struct call){
+            .is_known = 1, .changes = changes, .moves = moves, .word = word, .bits = bits, .needs = needs};
 }
 
 /* After hot_call, if at all: a call that is Python's in skipped processes as in all others. */
@@ -169,7 +196,7 @@ void hot_keep(struct hot *hot, unsigned number) {
 
 /* After hot_call: one more path of it. */
 void hot_path(struct hot *hot, unsigned number, int at, int dirfd, int write, int flags, unsigned writing, unsigned unless,
-              unsigned empty, unsigned relative, int magic) {
+              unsigned empty, unsigned relative, int magic, int entry, int at_flags, unsigned nofollow) {
     struct call *call = number < MOST_CALLS ? &hot->calls[number] : NULL;
     if (!call || call->paths == MOST_PATHS) {
         if (call)
@@ -177,7 +204,8 @@ void hot_path(struct hot *hot, unsigned number, int at, int dirfd, int write, in
         return;
     }
     call->path[call->paths++] = (struct path){.at = at, .dirfd = dirfd, .flags = flags, .write = write, .magic = magic,
-        .writing = writing, .unless = unless, .empty = empty, .relative = relative};
+        .writing = writing, .unless = unless, .empty = empty, .relative = relative, .entry = entry,
+        .at_flags = at_flags, .nofollow = nofollow};
 }
 
 /* All below this path, which ends with a slash, is local, for reading and for writing. */
@@ -205,14 +233,17 @@ void hot_lend(struct hot *hot, int tid, int memory, int is_skipped) {
     struct task **page = &hot->tasks[tid / TASKS_IN_PAGE];
     if (!*page && !(*page = calloc(TASKS_IN_PAGE, sizeof **page)))
         return;
-    (*page)[tid % TASKS_IN_PAGE] = (struct task){.is_lent = 1, .is_skipped = is_skipped, .memory = memory};
+    struct task *task = &(*page)[tid % TASKS_IN_PAGE];
+    *task = (struct task){.is_lent = 1, .is_skipped = is_skipped, .moves = task->moves, .memory = memory};
 }
 
 /* The thread is gone, or its memory. */
 void hot_take_back(struct hot *hot, int tid) {
     struct task *task = task_of(hot, tid);
-    if (task)
+    if (task) {
         task->is_lent = 0;
+        has_moved(hot, task);
+    }
 }
 
 uint64_t hot_stops(const struct hot *hot) {

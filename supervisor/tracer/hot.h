@@ -11,6 +11,8 @@ enum {
     MOST_PATHS = 2,    /* of a call */
     MOST_TREES = 32,
     MOST_QUEUED = 256,
+    MOST_PLACES = 32,
+    LONG_PATH = 4096,
     TASKS_IN_PAGE = 1024,
     TASK_PAGES = 4096, /* pid_max is at most 4 Mi */
 };
@@ -30,13 +32,13 @@ struct set {
 };
 
 struct path {
-    int8_t at, dirfd, flags;
-    uint8_t write, magic;
-    uint32_t writing, unless, empty, relative;
+    int8_t at, dirfd, flags, at_flags;
+    uint8_t write, magic, entry;
+    uint32_t writing, unless, empty, relative, nofollow;
 };
 
 struct call {
-    uint8_t is_known, is_kept, changes, paths;
+    uint8_t is_known, is_kept, changes, moves, paths;
     int8_t word;
     uint32_t needs;
     uint64_t bits;
@@ -45,7 +47,18 @@ struct call {
 
 struct task {
     uint8_t is_lent, is_skipped;
+    uint8_t moves; /* it may be in a call that changes the working directory of all who share it */
     int memory;
+};
+
+/* The working directory of a thread, as /proc has it. */
+struct place {
+    pid_t tid;
+    uint64_t era; /* good as long as this is that of `hot` */
+    int is_elsewhere; /* than in the mounted tree */
+    int64_t until_ns;
+    size_t length; /* without an end; 0: cannot be told */
+    char text[LONG_PATH];
 };
 
 struct hot {
@@ -57,6 +70,9 @@ struct hot {
     struct call calls[MOST_CALLS];
     struct set sets[SETS];
     struct task *tasks[TASK_PAGES];
+    struct place places[MOST_PLACES]; /* by tid, modulo their number */
+    uint64_t era;
+    unsigned moving; /* tasks with `moves` */
     char *trees[MOST_TREES];
     int tree_count;
     struct { pid_t tid; int status; } queue[MOST_QUEUED];

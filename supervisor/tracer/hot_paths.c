@@ -12,10 +12,11 @@
 
 enum {
     SHORT_PATH = 256, /* bytes read at once; longer paths are Python's */
-    LONG_PATH = 4096,
     MOST_KNOWN = 1 << 16,
 };
 static const int64_t FRESH_NS = 1000000000;
+/* Calls that change a working directory are seen, but setns(2) and what others do to directories are not. */
+static const int64_t PLACE_FRESH_NS = 10000000;
 
 /* -- sets of paths ------------------------------------------------------------------------------------------------- */
 
@@ -118,9 +119,9 @@ static int is_magic(const char *path) {
     return begins_with(path, "/proc/") || begins_with(path, "/dev/fd/") || begins_with(path, "/dev/std");
 }
 
-/* Absolute: whether the last name is no link, in a directory of which Python knows that it is reached by none. A directory
- * is believed for a second. */
-static int is_plain(struct hot *hot, char *path, size_t length) {
+/* Absolute: whether the last name is no link, or `is_entry` and means it if it is one; in a directory of which Python knows
+ * that it is reached by none. A directory is believed for a second. */
+static int is_plain(struct hot *hot, char *path, size_t length, int is_entry) {
     char target[1];
     if (length > 1 && path[length - 1] == '/')
         path[--length] = 0;
@@ -131,7 +132,7 @@ static int is_plain(struct hot *hot, char *path, size_t length) {
         hot_forget(&hot->sets[DIRECTORIES]);
         return 0;
     }
-    return has(&hot->sets[DIRECTORIES], path, slash - path) && readlink(path, target, sizeof target) < 0;
+    return has(&hot->sets[DIRECTORIES], path, slash - path) && (is_entry || readlink(path, target, sizeof target) < 0);
 }
 
 static int below_tree(const struct hot *hot, const char *path, size_t length) {
@@ -143,7 +144,7 @@ static int below_tree(const struct hot *hot, const char *path, size_t length) {
     return 0;
 }
 
-static int learn_absolute(struct hot *hot, const char *path, size_t length) {
+static int learn_absolute(struct hot *hot, const char *path, size_t length, int is_entry) {
     char copy[SHORT_PATH];
     /* What a name means there depends on who asks. */
     if (begins_with(path, "/proc") || begins_with(path, "/dev") || begins_with(path, "/sys"))
@@ -151,9 +152,10 @@ static int learn_absolute(struct hot *hot, const char *path, size_t length) {
     if (!below_tree(hot, path, length) || !is_normal(path, length))
         return 0;
     memcpy(copy, path, length + 1);
-    if (hot->device && !is_plain(hot, copy, length))
+    if (hot->device && !is_plain(hot, copy, length, is_entry))
         return 0;
-    hot_learn(&hot->sets[TREE], path, length);
+    if (!is_entry)
+        hot_learn(&hot->sets[TREE], path, length);
     return 1;
 }
 
@@ -164,8 +166,39 @@ static int is_elsewhere(const struct hot *hot, const char *link) {
            makedev(about.stx_dev_major, about.stx_dev_minor) != hot->device;
 }
 
-static int is_local_relative(struct hot *hot, int is_unused, pid_t tid, int dirfd, const char *path, size_t length) {
-    char link[64], whole[LONG_PATH];
+static void look_at(const struct hot *hot, struct place *place, const char *link) {
+    place->is_elsewhere = is_elsewhere(hot, link);
+    ssize_t length = place->is_elsewhere ? readlink(link, place->text, sizeof place->text) : 0;
+    place->length = length > 1 && place->text[0] == '/' && (size_t)length < sizeof place->text ? length : 0;
+}
+
+/* The working directory takes two looks into /proc, which cost as much as all the rest of a stop: remembered. */
+static const struct place *working_directory(struct hot *hot, pid_t tid, struct place *own) {
+    char link[64];
+    struct place *place = hot->moving ? own : &hot->places[tid % MOST_PLACES];
+    if (!hot->moving && place->tid == tid && place->era == hot->era && now_ns() < place->until_ns)
+        return place;
+    snprintf(link, sizeof link, "/proc/%d/cwd", tid);
+    look_at(hot, place, link);
+    place->tid = tid;
+    place->era = hot->era;
+    place->until_ns = now_ns() + PLACE_FRESH_NS;
+    return place;
+}
+
+static const struct place *directory(struct hot *hot, pid_t tid, int dirfd, struct place *own) {
+    char link[64];
+    if (dirfd == AT_FDCWD)
+        return working_directory(hot, tid, own);
+    snprintf(link, sizeof link, "/proc/%d/fd/%d", tid, dirfd);
+    look_at(hot, own, link);
+    return own;
+}
+
+static int is_local_relative(struct hot *hot, int is_unused, pid_t tid, int dirfd, const char *path, size_t length,
+                             int is_entry) {
+    struct place own;
+    char whole[LONG_PATH];
     if (!hot->device)
         return is_unused; /* copied files: behind a descriptor that is not the pod's, whatever it says */
     int is_known = has(&hot->sets[PLAIN], path, length);
@@ -173,22 +206,20 @@ static int is_local_relative(struct hot *hot, int is_unused, pid_t tid, int dirf
         return 1;
     if ((dirfd < 0 && dirfd != AT_FDCWD) || !is_normal(path, length))
         return 0;
-    if (dirfd == AT_FDCWD)
-        snprintf(link, sizeof link, "/proc/%d/cwd", tid);
-    else
-        snprintf(link, sizeof link, "/proc/%d/fd/%d", tid, dirfd);
-    if (!is_unused && !is_elsewhere(hot, link))
+    const struct place *folder = directory(hot, tid, dirfd, &own);
+    if (!folder->is_elsewhere)
         return 0;
     if (is_known)
         return 1;
-    ssize_t folder = readlink(link, whole, sizeof whole);
-    if (folder <= 1 || whole[0] != '/' || (size_t)folder + length + 2 > sizeof whole)
+    if (!folder->length || folder->length + length + 2 > sizeof whole)
         return 0;
-    whole[folder] = '/';
-    memcpy(whole + folder + 1, path, length + 1);
-    if (!is_plain(hot, whole, folder + 1 + length))
+    memcpy(whole, folder->text, folder->length);
+    whole[folder->length] = '/';
+    memcpy(whole + folder->length + 1, path, length + 1);
+    if (!is_plain(hot, whole, folder->length + 1 + length, is_entry))
         return 0;
-    hot_learn(&hot->sets[PLAIN], path, length);
+    if (!is_entry)
+        hot_learn(&hot->sets[PLAIN], path, length);
     return 1;
 }
 
@@ -207,12 +238,14 @@ int hot_is_local(struct hot *hot, const struct path *rule, pid_t tid, int memory
     int write = rule->write;
     if (rule->flags >= 0)
         write = (args[rule->flags] & rule->writing) && !(args[rule->flags] & rule->unless);
+    int is_entry = rule->entry || (rule->at_flags >= 0 && (args[rule->at_flags] & rule->nofollow));
+    is_entry = is_entry && path[length - 1] != '/';
     if (path[0] != '/') {
         int dirfd = rule->dirfd >= 0 ? (int)args[rule->dirfd] : AT_FDCWD;
-        return is_local_relative(hot, (rule->relative & hot->state) != 0, tid, dirfd, path, length);
+        return is_local_relative(hot, (rule->relative & hot->state) != 0, tid, dirfd, path, length, is_entry);
     }
     if (!rule->magic && is_magic(path))
         return 0;
     return has(&hot->sets[write ? WRITES : READS], path, length) || has(&hot->sets[TREE], path, length) ||
-           learn_absolute(hot, path, length);
+           learn_absolute(hot, path, length, is_entry);
 }

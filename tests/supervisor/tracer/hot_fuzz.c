@@ -55,6 +55,8 @@ static void call_at_random(unsigned seed) {
             kill(getpid(), SIGUSR1);
         if (rand() % 16 == 0)
             syscall(SYS_unlinkat, -1, "", 0);
+        if (rand() % 16 == 0)
+            syscall(SYS_chdir, path);
         syscall(SYS_openat, rand() % 4 ? AT_FDCWD : rand(), path, rand() & (O_ACCMODE | O_NONBLOCK | O_PATH | O_NOFOLLOW), 0);
     }
 }
@@ -62,7 +64,8 @@ static void call_at_random(unsigned seed) {
 static pid_t start(void) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_chdir, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unlinkat, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
@@ -97,8 +100,10 @@ int main(int argc, char **argv) {
     srand(argc > 1 ? atoi(argv[1]) : 1);
     time_t end = time(NULL) + (argc > 2 ? atoi(argv[2]) : 2);
     struct hot *hot = hot_new(ARCH, 1);
-    hot_call(hot, SYS_openat, 1, 0, -1, 0);
-    hot_path(hot, SYS_openat, 1, 0, 0, 2, 3, 0, 1, 1, 1);
+    hot_call(hot, SYS_openat, 1, 0, 0, -1, 0);
+    hot_call(hot, SYS_chdir, 1, 0, 1, -1, 0);
+    hot_path(hot, SYS_chdir, 0, -1, 0, -1, 0, 0, 1, 1, 1, 0, -1, 0);
+    hot_path(hot, SYS_openat, 1, 0, 0, 2, 3, 0, 1, 1, 1, 0, 2, O_NOFOLLOW);
     hot_keep(hot, SYS_unlinkat);
     hot_tree(hot, "/usr/");
     sets(hot);

@@ -14,8 +14,10 @@ import pytest
 import rig
 from mirrord_trace.supervisor.errors import UsageError
 from mirrord_trace.supervisor.tracer import compiled
+from mirrord_trace.syscalls.abi.flags import AT_SYMLINK_NOFOLLOW
 from mirrord_trace.syscalls.actions import Continue, Handling
 from mirrord_trace.syscalls.context import Args, Context
+from mirrord_trace.syscalls.files.mounted.directory import chdir, fchdir
 from mirrord_trace.syscalls.files.mounted.find import find
 from mirrord_trace.syscalls.files.mounted.paths import HANDLERS
 from mirrord_trace.syscalls.table import checks
@@ -26,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "syscalls"))
 from script import mounted
 
 FUZZ = Path(__file__).with_name("hot_fuzz.c")
-NAMES = ("openat", "rename", "symlink", "clone3")
+NAMES = ("openat", "newfstatat", "chdir", "fchdir", "rename", "symlink", "clone3")
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +40,14 @@ def _compiled_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Seen:
-    """A session's context, and the paths of calls that came to a handler. `at`: what to do before a path is looked at."""
+    """A session's context, and the paths of calls that came to a handler. `at`: what to do before a path is looked at.
+
+    `stats`: the same of newfstatat(2).
+    """
 
     context: Context
     paths: list[str] = field(default_factory=list)
+    stats: list[str] = field(default_factory=list)
     at: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     def openat(self, context: Context, task: Task, args: Args) -> Handling:
@@ -53,15 +59,26 @@ class Seen:
         return Continue(LOCAL)
         yield
 
+    def newfstatat(self, context: Context, task: Task, args: Args) -> Handling:
+        """As `openat`."""
+        self.stats.append(os.fsdecode(task.read_string(args[1])))
+        find(context, task, args[0], args[1], follow=not args[3] & AT_SYMLINK_NOFOLLOW)
+        return Continue(LOCAL)
+        yield
+
     def run(self, folder: Path, program: str, prepare: Callable[[Supervised], None] = lambda run: None) -> Supervised:
         """Run a Python program in the folder; `paths` then has what it opened by name there."""
-        handlers = {"openat": self.openat, "rename": HANDLERS["rename"], "symlink": HANDLERS["symlink"]}
+        others = {"rename": HANDLERS["rename"], "symlink": HANDLERS["symlink"], "chdir": chdir, "fchdir": fchdir}
+        handlers = {"openat": self.openat, "newfstatat": self.newfstatat, **others}
         quick = {number: one for number, one in checks(ARCH.syscall_numbers, mounted=True).items()
                  if number in [ARCH.syscall_numbers[name] for name in NAMES]}  # fmt: skip
         text = f"""
 os.chdir({str(folder)!r})
 def look(path, flags=os.O_RDONLY):
     try: os.close(os.open(path, flags))
+    except OSError: pass
+def stat(path, follow=False):
+    try: os.stat(path, follow_symlinks=follow)
     except OSError: pass
 """
         done = supervise(text + program, handlers, context=self.context, checks=quick, prepare=prepare)
@@ -153,6 +170,54 @@ def test_relative_paths_once_somebody_may_be(tmp_path: Path, is_in_pod: bool) ->
     seen.at["/use"] = use
     seen.run(tmp_path, "look('file'); look('file'); look('/use')\nfor _ in range(5): look('file')")
     assert seen.paths == ["file", "/use", *(["file"] * 5 if is_in_pod else [])]
+
+
+@apart
+@pytest.mark.parametrize("absolute", [False, True])
+def test_where_a_link_leads_to_is_nothing_to_those_who_do_not_follow_it(tmp_path: Path, absolute: bool) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "link").symlink_to("/app/b")
+    seen = _seen(tmp_path)
+    prefix = f"{tmp_path}/d/" if absolute else "d/"
+    seen.run(tmp_path, f"""
+stat({prefix!r} + 'first')
+for _ in range(20): stat({prefix!r} + 'link')
+for number in range(20): stat({prefix!r} + str(number))
+stat({prefix!r} + 'link/')
+stat({prefix!r} + 'link', True)
+stat({prefix!r} + 'link', True)
+""")  # fmt: skip
+    # Who follows it, and a slash at the end does, means the pod's file.
+    names = [path.removeprefix(prefix) for path in seen.stats if path.startswith(prefix)]
+    assert names == ["first", "link/", "link", "link"]
+
+
+@apart
+@pytest.mark.parametrize("how", ["main", "thread", "fchdir"])
+def test_relative_paths_are_those_of_the_directory_that_counts(tmp_path: Path, how: str) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "two" / "file9").symlink_to("/app/b")
+    seen = _seen(tmp_path)
+    mount = seen.context.mount
+    assert mount is not None
+    mount.is_used = True
+    move = {
+        "main": "os.chdir('../two')",
+        "thread": "thread = threading.Thread(target=os.chdir, args=('../two',)); thread.start(); thread.join()",
+        "fchdir": "fd = os.open('../two', os.O_PATH); libc.fchdir(fd)",
+    }[how]
+    seen.run(tmp_path, f"""
+for name in ('one', 'two'):
+    look({str(tmp_path)!r} + '/' + name + '/x')
+os.chdir('one')
+for number in range(9): look('file' + str(number))
+{move}
+look('file9')
+""")  # fmt: skip
+    # What is no link in the one directory may be one in the other.
+    assert seen.paths[-1] == "file9"
+    assert len([path for path in seen.paths if path.startswith("file")]) < 5
 
 
 @apart
