@@ -1,6 +1,6 @@
 """Death of anybody at any moment leaves no process and no zombie, and is told as natively.
 
-MIRRORD_TRACE_KILLS sets how many processes are killed in all; the default is for every run of the tests.
+MIRRORD_TRACE_KILLS sets how many processes are killed in all below each loop; the default is for every run of the tests.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _MARK = "MIRRORD_TRACE_TEST_RUN"
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("both_loops")
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_processes_killed_at_random_moments(runner: Runner, flavour: str) -> None:
     left = _KILLS // len(FLAVOURS)

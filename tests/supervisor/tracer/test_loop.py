@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import errno
+import gc
+import itertools
 import os
+import random
 import select
 import signal
 import subprocess
@@ -13,13 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mirrord_trace.agent.wire.messages import Done, GetPod, Message
 from mirrord_trace.supervisor.errors import InternalError
 from mirrord_trace.supervisor.tracer import loop as module
 from mirrord_trace.supervisor.tracer.loop import refuse_foreign_call
 from mirrord_trace.supervisor.tracer.space import AddressSpace
-from mirrord_trace.supervisor.tracer.stops import Ended
+from mirrord_trace.supervisor.tracer.stops import Ended, Stop
 from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
-from mirrord_trace.syscalls.actions import Continue, Handling, Return
+from mirrord_trace.syscalls.actions import Answer, Ask, Continue, GiveFile, Handling, Return, Scratch, run
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.task import Task
 from rig import ARCH, CALL, DECISION, Supervised, apart, python, supervise
@@ -378,3 +383,108 @@ def test_the_first_execve_is_a_call_of_the_table() -> None:
 
     assert supervise(["/bin/true"], {"execve": execve, "close": other}).end == Ended(0, 0, False)
     assert seen[0] > 0
+
+
+_KILLS = int(os.environ.get("MIRRORD_TRACE_KILLS", "300"))
+_PREY = """
+# One name after another, so that a stop is as likely to be of the one kind as of the other.
+def work(number):
+    for _ in range(4):
+        call(number)
+        number += 1
+counts = {}
+killed = 0
+while killed < KILLS:
+    pid = os.fork()
+    if pid == 0:
+        if killed % 4 == 0:
+            os.execv('/bin/true', ['true'])
+        thread = threading.Thread(target=work, args=(pid + killed,))
+        thread.start()
+        work(killed)
+        if killed % 4 == 1:
+            os.posix_spawn('/bin/true', ['true'], {})
+        thread.join()
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    counts[status] = counts.get(status, 0) + 1
+    killed = counts.get(9, 0)
+say(counts)
+"""
+
+
+# Every kind of stop that a call can have: answered, let through, run, parked once or twice, with memory that has to be mapped,
+# with a descriptor on its way.
+def _every_way(context: Context, task: Task, args: Args) -> Handling:
+    way = args[0] % 7
+    if way == 0:
+        return Continue(DECISION)
+    if way in (1, 2):
+        yield from run()
+    elif way == 3:
+        yield from run({1: Scratch(b"x" * 100)})
+    elif way == 4:
+        yield GiveFile(os.open(os.devnull, os.O_RDONLY), os.O_RDONLY)
+    else:
+        for _ in range(way - 4):
+            yield Ask(GetPod())
+    return Return(args[0], DECISION)
+
+
+@apart
+@pytest.mark.timeout(600)
+def test_processes_killed_at_stops_of_every_kind_leave_nothing() -> None:
+    """MIRRORD_TRACE_KILLS sets how many are killed, each at the moment of a stop, before the tracer deals with it."""
+    chance = random.Random(7)
+    at: dict[str, int] = {}
+
+    def prepare(run: Supervised) -> None:
+        def reply() -> None:
+            while len(waiting) > 1 or (waiting and chance.random() < 0.5):
+                run.driver.answer(waiting.pop(0), Answer(Done()))
+            if waiting:
+                run.loop.post(lambda: None)
+
+        def ask(request: Message) -> int:
+            waiting.append(next(numbers))
+            run.loop.post(lambda: None)
+            return waiting[-1]
+
+        def strike(tracee: Tracee | None, kind: str) -> None:
+            # The first process is the one that counts.
+            if tracee is not None and tracee.tgid != run.loop._launched.pid and chance.random() < 0.06:
+                at[kind] = at.get(kind, 0) + 1
+                os.kill(tracee.tgid, signal.SIGKILL)
+
+        def at_stop(tid: int, tracee: Tracee | None, stop: Stop) -> None:
+            if not isinstance(stop, Ended):
+                strike(tracee, type(stop).__name__)
+            dispatch(tid, tracee, stop)
+
+        def at_call(tracee: Tracee) -> bool:
+            strike(tracee, "call" if tracee.call is None else tracee.call.phase.name)
+            return at_seccomp_stop(tracee)
+
+        waiting: list[int] = []
+        numbers = itertools.count(1)
+        dispatch, at_seccomp_stop = run.loop._dispatch, run.driver.at_seccomp_stop
+        run.loop.on_ring = reply
+        run.driver._ask = ask
+        run.loop._dispatch = at_stop  # type: ignore[method-assign]
+        run.driver.at_seccomp_stop = at_call  # type: ignore[method-assign]
+
+    before = len(os.listdir("/proc/self/fd"))
+    supervise("pass")
+    of_a_run = len(os.listdir("/proc/self/fd")) - before
+    done = supervise(_PREY.replace("KILLS", str(_KILLS)), {CALL: _every_way}, prepare=prepare)
+    assert done.end == Ended(0, 0, False), done.output
+    counts = ast.literal_eval(done.output)
+    assert set(counts) <= {0, signal.SIGKILL}, counts
+    assert counts[signal.SIGKILL] == _KILLS
+    assert {"call", "REWOUND", "SyscallStop", "NewTaskStop", "ExecStop", "TrapStop"} <= set(at), at
+    assert (done.tree.tracees, done.tree.unclaimed, done.driver.parked) == ({}, set(), {})
+    del done
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before + 2 * of_a_run
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
