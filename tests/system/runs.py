@@ -51,6 +51,7 @@ class Runner:
     pod: DemoPod
     folder: Path
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    time_limit_s: float = _TIME_LIMIT_S
 
     def native(self, *command: Argument, **more: str) -> Ran:
         """As they are."""
@@ -117,7 +118,7 @@ class Runner:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_TIME_LIMIT_S,
+            timeout=self.time_limit_s,
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
