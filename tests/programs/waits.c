@@ -76,6 +76,10 @@ static void states(void)
     see_waitid("continued, left there", P_PGID, getpgrp(), WCONTINUED | WNOWAIT, pid);
     see_waitid("continued, taken", P_ALL, 0, WCONTINUED, pid);
     see_waitid("continued, once only", P_ALL, 0, WCONTINUED | WNOHANG, pid);
+    /* waitid(2) may tell of it before the child runs on and sends its SIGCHLD; if that is still pending, that of the end is lost. */
+    while (last_code != CLD_CONTINUED)
+        sched_yield();
+    see("SIGCHLD of it", "code %d status %d %s", last_code, last_status, last_pid == pid ? "of it" : "of another");
     see_waitid("not of clone's kind", P_PID, pid, WEXITED | WNOHANG | __WCLONE, pid);
     close(gate[1]);
     see_waitid("ended, left there", P_PID, pid, WEXITED | WNOWAIT, pid);
