@@ -22,7 +22,7 @@ from .files.quick import CHECKS
 from .files.rows import HANDLERS as FILE_HANDLERS
 from .net import binding, connecting, creating, datagrams, fastopen, interfaces, listening, names, own_network, routes
 from .net.common import IPPROTO_MPTCP
-from .quick import Quick, State, Word
+from .quick import NEVER, Quick, State, Word
 from .task import Task
 
 Handler = Callable[[Context, Task, Args], Handling]
@@ -176,7 +176,7 @@ OTHER_ROWS: tuple[Row, ...] = (
     Row("clone3", process.clone3, "CLONE_UNTRACED is taken away"),
     *(
         Row(name, views.changes_view, "noted: the process may have a root directory or a namespace of its own then")
-        for name in ("chroot", "pivot_root", "unshare", "setns", "mount", "move_mount")
+        for name in views.CHANGING
     ),
     Row(
         "ptrace",
@@ -208,6 +208,8 @@ def handlers(numbers: Mapping[str, int], *, mounted: bool = False) -> dict[int, 
 OTHER_CHECKS: Mapping[str, Quick] = {
     "getpeername": Quick(needs=State.NO_SOCKETS),
     "getsockname": Quick(needs=State.NO_SOCKETS),
+    # Never a short way, but what was remembered of working directories ends.
+    **dict.fromkeys(views.CHANGING, Quick(needs=NEVER, moves=True)),
     "clone3": Quick(word=Word(0, process.CLONE_UNTRACED | sum(views.NEW_VIEWS))),
 }
 """The short way of all but the file calls."""

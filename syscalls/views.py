@@ -23,6 +23,8 @@ CLONE_NEWNET = 0x40000000
 NEW_VIEWS = (CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWPID, CLONE_NEWNET)
 """Flags of clone(2) and unshare(2)."""
 
+CHANGING = ("chroot", "pivot_root", "unshare", "setns", "mount", "move_mount")
+
 OWN = Continue(Decision(Route.LOCAL, Reason.OWN_VIEW))
 
 
