@@ -176,7 +176,7 @@ class Session:
             launched = launch(self._start(wanted, path), self._inherited)
             _let_go_of_standard_files()
             tree = Tree(native)
-            tree.skips = self._skipping().skips
+            tree.skips = self._skipping(launched.pid).skips
             root = tree.add_root(launched.pid)
             if wanted.working_directory:
                 root.process.traps = _IN_POD_DIRECTORY
@@ -224,13 +224,24 @@ class Session:
         kept = [native.syscall_numbers[name] for name in KEPT if name in native.syscall_numbers]
         return Compiled(library, context, quick, native.audit, kept)
 
-    def _skipping(self) -> Skipping:
+    def _skipping(self, root: int) -> Skipping:
         device = self._mount.device if self._mount is not None else None
-        if not self._config.trace:
-            return Skipping(self._config.skipped, device)
-        from .tracer.show import Tracer
+        if self._config.trace:
+            from .tracer.show import Tracer
 
-        return Skipping(self._config.skipped, device, Tracer().skipped)
+            return Skipping(self._config.skipped, device, Tracer().skipped)
+
+        # Whoever names programs knows about them; of the default not everybody has heard.
+        def told(pid: int, program: bytes, reason: str) -> None:
+            if pid == root and reason == "skip_build_tools":
+                name = os.fsdecode(os.path.basename(program))
+                self._notice(
+                    "skipped",
+                    f"{name} is a build tool: it sees this machine and not the pod, as with mirrord "
+                    "(skip_build_tools); MIRRORD_SKIP_BUILD_TOOLS=false changes that",
+                )
+
+        return Skipping(self._config.skipped, device, told)
 
     def _start(self, wanted: Program, path: bytes) -> Start:
         native = arch.native()
