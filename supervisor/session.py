@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,10 @@ from .config.load import Config
 from .config.program import Program, find_program, program
 from .errors import EXIT_OWN_FAILURE, UsageError
 from .holder import port_holder
+from .notify.driver import Driver as NotifyDriver
+from .notify.launch import launch as notify_launch
+from .notify.loop import Loop as NotifyLoop
+from .notify.tasks import Tasks
 from .relay.process import RelayHandle
 from .tracer import arch, filters
 from .tracer.asks import Asks
@@ -56,6 +60,8 @@ _RELAY_END_S = 15.0
 _GRACE_S = 2.0
 
 M = TypeVar("M", bound=Message)
+AnyLoop = Loop | NotifyLoop
+AnyDriver = Driver | NotifyDriver
 
 
 @dataclass(frozen=True)
@@ -162,37 +168,65 @@ class Session:
     def _supervise(self, wanted: Program, path: bytes, ready: Ready, pod: Pod) -> Ended:
         OwnSignals.block()
         began_s = time.monotonic()
-        native = arch.native()
         context = self._context(ready, pod)
         self._asks.sockets = context.sockets
         self._asks.on_refused = lambda message: refusals.refused(context, message, duplicate_of)
-        driver = self._driver(context)
         if self._config.trace:
             _tell_dropped(wanted)
         raise_descriptor_limit()
-        doorbell = Doorbell()
-        try:
-            self._relay.link.set_doorbell(doorbell.pid)
-            launched = launch(self._start(wanted, path), self._inherited)
-            _let_go_of_standard_files()
-            tree = Tree(native)
-            tree.skips = self._skipping(launched.pid).skips
-            root = tree.add_root(launched.pid)
-            if wanted.working_directory:
-                root.process.traps = _IN_POD_DIRECTORY
-            compiled = self._compiled(context)
-            loop = Loop(driver, tree, doorbell, launched, wanted.arguments[0], compiled)
-            self._connect(loop, driver, context, Sweeper(tree, context))
-            end = self._loop_with_signals(loop, driver)
-            if compiled is not None:
-                compiled.close()
-        finally:
-            doorbell.remove()
+        supervise = self._notified if self._config.engine.is_notify(wanted.arguments) else self._traced
+        with contextlib.ExitStack() as at_end:
             if self._doors is not None:
-                self._doors.close()
+                at_end.callback(self._doors.close)
+            loop, driver = supervise(wanted, path, context, at_end)
+            end = self._loop_with_signals(loop, driver)
         self._report(loop, time.monotonic() - began_s)
         # A program that we ended may have ended in good order, but it has not done its work.
         return end if self._kill_at_s is None else Ended(EXIT_OWN_FAILURE, 0, False)
+
+    def _traced(
+        self, wanted: Program, path: bytes, context: Context, at_end: contextlib.ExitStack
+    ) -> tuple[AnyLoop, AnyDriver]:
+        driver = self._driver(context)
+        doorbell = Doorbell()
+        at_end.callback(doorbell.remove)
+        self._relay.link.set_doorbell(doorbell.pid)
+        launched = launch(self._start(wanted, path), self._inherited)
+        _let_go_of_standard_files()
+        tree = Tree(arch.native())
+        tree.skips = self._skipping(launched.pid).skips
+        root = tree.add_root(launched.pid)
+        if wanted.working_directory:
+            root.process.traps = _IN_POD_DIRECTORY
+        compiled = self._compiled(context)
+        if compiled is not None:
+            at_end.callback(compiled.close)
+        loop = Loop(driver, tree, doorbell, launched, wanted.arguments[0], compiled)
+        self._connect(loop, driver, context, Sweeper(tree, context))
+        return loop, driver
+
+    # The other engine: seccomp user notification.
+    def _notified(
+        self, wanted: Program, path: bytes, context: Context, at_end: contextlib.ExitStack
+    ) -> tuple[AnyLoop, AnyDriver]:
+        native = arch.native()
+        numbers, mounted = native.syscall_numbers, context.mount is not None
+        context.doors = None
+        driver = NotifyDriver(
+            context, handlers(numbers, mounted=mounted), native, self._asks.ask, checks(numbers, mounted=mounted)
+        )
+        self._show_calls(driver)
+        unix_streams = bool(self._config.policy.unix_streams)
+        start = replace(
+            self._start(wanted, path), filters=[filters.notify_filter(native, unix_streams=unix_streams, mounted=mounted)]
+        )
+        launched = notify_launch(start, self._inherited)
+        _let_go_of_standard_files()
+        tasks = Tasks(launched.guard)
+        loop = NotifyLoop(driver, tasks, launched, wanted.arguments[0], self._relay.link.fileno())
+        loop.children = (self._relay.pid,)
+        self._connect(loop, driver, context, Sweeper(tasks, context))
+        return loop, driver
 
     def _driver(self, context: Context) -> Driver:
         native = arch.native()
@@ -208,7 +242,7 @@ class Session:
         self._show_calls(driver)
         return driver
 
-    def _show_calls(self, driver: Driver) -> None:
+    def _show_calls(self, driver: AnyDriver) -> None:
         if self._config.trace:
             from .tracer.show import Tracer  # and with it python-ptrace, which nothing else needs
 
@@ -271,7 +305,7 @@ class Session:
             read_link=read_link,
         )
 
-    def _connect(self, loop: Loop, driver: Driver, context: Context, sweeper: Sweeper) -> None:
+    def _connect(self, loop: AnyLoop, driver: AnyDriver, context: Context, sweeper: Sweeper) -> None:
         def ring() -> None:
             self._asks.drain()
             self._asks.deliver(driver.answer)
@@ -287,13 +321,13 @@ class Session:
         loop.on_ring = ring
         loop.on_child_end = child_ended
 
-    def _give_up(self, loop: Loop) -> None:
+    def _give_up(self, loop: AnyLoop) -> None:
         # What the program asks of the pod can no longer be answered, and answering locally would be wrong.
         self._notice("lost", f"{self._asks.lost}; ending the program")
         self._kill_at_s = time.monotonic() + _GRACE_S
         loop.kill_all(signal.SIGTERM)
 
-    def _loop_with_signals(self, loop: Loop, driver: Driver) -> Ended:
+    def _loop_with_signals(self, loop: AnyLoop, driver: AnyDriver) -> Ended:
         def pass_on(number: int) -> None:
             loop.post(lambda: loop.pass_on(number))
 
@@ -310,7 +344,7 @@ class Session:
         finally:
             signals.stop()
 
-    def _report(self, loop: Loop, seconds: float) -> None:
+    def _report(self, loop: AnyLoop, seconds: float) -> None:
         if not (self._config.stats or self._options.stats_file):
             return
         counts = Counts(0, 0, 0)

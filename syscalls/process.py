@@ -88,6 +88,6 @@ def ptrace(context: Context, task: Task, args: Args) -> Handling:
         context.notice(
             "ptrace",
             f"process {task.tgid} may not trace (EPERM): a process has one tracer, and of supervised ones that is "
-            "mirrord-trace; debuggers and strace do not work on them, LeakSanitizer needs ASAN_OPTIONS=detect_leaks=0",
+            "mirrord-trace; debuggers and strace need --engine notify, LeakSanitizer that or ASAN_OPTIONS=detect_leaks=0",
         )
     return Keep(_SUPERVISED)

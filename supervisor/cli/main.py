@@ -79,6 +79,7 @@ def _version() -> str:
 )  # fmt: skip
 @click.option("--skip-processes", metavar="NAMES", help="Programs to leave alone, separated by ';'.")
 @click.option("-k", "--key", metavar="KEY", help="The session's key, for templates in the configuration.")
+@click.option("--engine", type=click.Choice(["ptrace", "notify", "auto"]), help="Default: ptrace, but notify for debuggers.")
 @click.option("--trace", is_flag=True, help="Print each supervised call with its route and the reason.")
 @click.option("--stats", is_flag=True, help="Print counts at the end: stops, round trips, bytes, time.")
 @click.option("--stats-file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write them as JSON.")

@@ -36,7 +36,8 @@ def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
     target = target_of(config)
     for warning in config.warnings:
         sys.stderr.write(f"mirrord-trace: warning: {warning}\n")
-    Doorbell().remove()  # fails at once, and with the reason, where this process may not trace its children
+    if not config.engine.is_notify(arguments):
+        Doorbell().remove()  # fails at once, and with the reason, where this process may not trace its children
     session = Session(config, Options(stats_file), start_relay(target, relay_settings(config)), inherited)
     return exit_status(session.run(arguments))
 

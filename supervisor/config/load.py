@@ -16,6 +16,7 @@ from ..errors import EXIT_USAGE, UsageError
 from ..targets.kubernetes.settings import DEFAULT_IMAGE, AgentSettings, KubeSettings
 from . import schema
 from .dns import read_dns
+from .engine import Engine
 from .env_file import parse_env_file
 from .file import read_file
 from .file_system import FileSystemConfig, read_file_system
@@ -50,6 +51,7 @@ class Config:
     file_system: FileSystemConfig = field(default_factory=FileSystemConfig)
     auto_mount: bool = True
     skipped: Mapping[bytes, str] = field(default_factory=dict)
+    engine: Engine = Engine.AUTO
 
     @property
     def from_pod(self) -> bool:
@@ -141,6 +143,7 @@ def _build(root: schema.Root, tree: Tree, flags: Flags, machine: Machine, key: s
         key=key,
         trace=flags.trace,
         stats=flags.stats,
+        engine=Engine(root.engine or "auto"),
         warnings=tuple(unsupported(tree) + warnings),
     )
 

@@ -37,6 +37,7 @@ class Flags:
     from_pod: bool = False
     trace: bool = False
     stats: bool = False
+    engine: str | None = None
 
 
 _FLAGS = {
@@ -59,6 +60,7 @@ _FLAGS = {
     "steal": ("--steal", "feature.network.incoming.mode"),
     "skip_processes": ("--skip-processes", "skip_processes"),
     "key": ("-k", "key"),
+    "engine": ("--engine", "engine"),
 }
 
 # Variable without MIRRORD_ -> key. Values are read as the key's type ("true", "1", "80"); lists are split at ";".
@@ -99,6 +101,7 @@ _VARIABLES = {
     "SKIP_PROCESSES": "skip_processes",
     "SKIP_BUILD_TOOLS": "skip_build_tools",
     "SKIP_EXTRA_BUILD_TOOLS": "skip_extra_build_tools",
+    "ENGINE": "engine",
 }
 _LISTS = (
     "feature.fs.read_write",

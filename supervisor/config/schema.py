@@ -221,6 +221,7 @@ class Root(_Keys, frozen=True, rename={"schema": "$schema"}):
     baggage: Any = None
     ci: Any = None
     container: Any = None
+    engine: typing.Literal["ptrace", "notify", "auto"] | None = None
     experimental: Any = None
     external_proxy: Any = None
     internal_proxy: Any = None
@@ -317,12 +318,11 @@ def _is_target(value: object) -> bool:
 def _target_path(value: object) -> object:
     if not isinstance(value, dict) or not value:
         return value
-    rest = dict(value)
-    container = rest.pop("container", None)
+    rest = {key: part for key, part in value.items() if key != "container"}
     if len(rest) != 1:
         return value
     ((kind, name),) = rest.items()
-    return f"{kind}/{name}" + ("" if container is None else f"/container/{container}")
+    return f"{kind}/{name}" + ("" if value.get("container") is None else f"/container/{value['container']}")
 
 
 def _image(value: object) -> object:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 RESTARTS = frozenset({-512, -513, -514, -516})
 """ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: the kernel's own, never seen by user code."""
 
+UNKNOWN_RESULT = -(1 << 20)
+"""For --trace, of calls that the kernel runs without anybody being told how they end (notify/driver.py)."""
+
 Replaced = Mapping[int, int | Scratch]
 """Argument position -> its value, or the bytes that it shall point at."""
 

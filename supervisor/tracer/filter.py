@@ -27,6 +27,7 @@ ALU_AND = 0x54
 
 RET_KILL_PROCESS = 0x80000000
 RET_ERRNO = 0x00050000
+RET_USER_NOTIF = 0x7FC00000
 RET_TRACE = 0x7FF00000
 RET_ALLOW = 0x7FFF0000
 
@@ -40,6 +41,8 @@ _OFFSET_ARGS = 16
 
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_TSYNC = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 32
 PR_SET_NO_NEW_PRIVS = 38
 
 _LONGEST_PROGRAM = 4096
@@ -127,10 +130,11 @@ class _Assembler:
         return b"".join(output)
 
 
-def program(rules: Sequence[Rule], audit_arch: int, x32_bit: int = 0) -> bytes:
+def program(rules: Sequence[Rule], audit_arch: int, x32_bit: int = 0, stop: int = RET_TRACE) -> bytes:
     """The BPF program for `rules`, as an array of `struct sock_filter`. Calls without a rule are allowed.
 
     Calls of another architecture, and those with `x32_bit` set in their number, get RET_TRACE with TRACE_FOREIGN_ABI.
+    `stop`: RET_TRACE, or RET_USER_NOTIF, whose listener sees by itself which ABI it is.
     """
     assembler = _Assembler()
     assembler.load(_OFFSET_ARCH)
@@ -145,7 +149,7 @@ def program(rules: Sequence[Rule], audit_arch: int, x32_bit: int = 0) -> bytes:
     for rule in ordered:
         if rule.errno is not None or rule.tests:
             _leaf(assembler, rule)
-    for name, value in (("trace", RET_TRACE | TRACE_CALL), ("foreign", RET_TRACE | TRACE_FOREIGN_ABI)):
+    for name, value in (("trace", stop | TRACE_CALL), ("foreign", stop | TRACE_FOREIGN_ABI)):
         assembler.label(name)
         assembler.give(value)
     assembler.label("allow")
@@ -205,13 +209,18 @@ def _all(assembler: _Assembler, tests: Sequence[Test], name: str, failed: str) -
         assembler.label(passed)
 
 
-def install(code: bytes, *, no_new_privs: bool) -> None:
-    """seccomp(2): put `code` on the calling thread. OSError as the kernel says (EACCES without no_new_privs or privilege)."""
+def install(code: bytes, *, no_new_privs: bool, flags: int = 0) -> int:
+    """seccomp(2): put `code` on the calling thread. OSError as the kernel says (EACCES without no_new_privs or privilege).
+
+    Returns the listener's descriptor with SECCOMP_FILTER_FLAG_NEW_LISTENER, else 0.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if no_new_privs and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS): " + os.strerror(ctypes.get_errno()))
     buffer = ctypes.create_string_buffer(code, len(code))
     header = ctypes.create_string_buffer(struct.pack("<H6xQ", len(code) // 8, ctypes.addressof(buffer)), 16)
     sysno = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
-    if libc.syscall(sysno, SECCOMP_SET_MODE_FILTER, 0, header) < 0:
+    result = int(libc.syscall(sysno, SECCOMP_SET_MODE_FILTER, flags, header))
+    if result < 0:
         raise OSError(ctypes.get_errno(), "seccomp: " + os.strerror(ctypes.get_errno()))
+    return result

@@ -12,7 +12,17 @@ from ...syscalls.table import rows as table
 from .arch import Arch
 from .arch.x86_64 import X32_BIT
 from .call import ActiveCall, Engine, Replaced
-from .filter import SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_SET_MODE_FILTER, NonZero, OneOf, Rule, Test, program
+from .filter import (
+    RET_TRACE,
+    RET_USER_NOTIF,
+    SECCOMP_FILTER_FLAG_TSYNC,
+    SECCOMP_SET_MODE_FILTER,
+    NonZero,
+    OneOf,
+    Rule,
+    Test,
+    program,
+)
 from .scratch import place
 from .tracee import Tracee
 
@@ -30,12 +40,30 @@ def first_filter(arch: Arch, *, unix_streams: bool = False, mounted: bool = Fals
     return _program(arch, rows)
 
 
+_WITHOUT_TRACER = frozenset({"clone", "clone3", "ptrace"})
+"""Rows that are about ptrace(2) itself."""
+
+
+def notify_filter(arch: Arch, *, unix_streams: bool = False, mounted: bool = False) -> bytes:
+    """The one program of the engine over seccomp_unotify(2): no other can be added later, so it has all rows."""
+    merged: dict[str, Row] = {}
+    for row in table(mounted):
+        if row.name in _WITHOUT_TRACER:
+            continue
+        ways = (row.tests, *row.alternatives, *(row.with_unix_streams if unix_streams else ()))
+        before = merged.get(row.name)
+        if before is not None:
+            ways = (before.tests, *before.alternatives, *ways)
+        merged[row.name] = replace(row, tests=() if () in ways else ways[0], alternatives=() if () in ways else ways[1:])
+    return _program(arch, list(merged.values()), RET_USER_NOTIF)
+
+
 def later_filter(arch: Arch, names: frozenset[str]) -> bytes:
     """A further program, for the `later` rows among `names`."""
     return _program(arch, [row for row in table(True) if row.later and row.name in names])
 
 
-def _program(arch: Arch, rows: list[Row]) -> bytes:
+def _program(arch: Arch, rows: list[Row], stop: int = RET_TRACE) -> bytes:
     numbers = arch.syscall_numbers
     rules = [
         Rule(
@@ -47,7 +75,7 @@ def _program(arch: Arch, rows: list[Row]) -> bytes:
         for row in rows
         if row.name in numbers
     ]
-    return program(rules, arch.audit, X32_BIT if arch.name == "x86_64" else 0)
+    return program(rules, arch.audit, X32_BIT if arch.name == "x86_64" else 0, stop)
 
 
 def _test(test: ArgumentTest) -> Test:

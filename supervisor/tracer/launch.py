@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -119,7 +119,7 @@ def launch(start: Start, inherited: Inherited) -> Launched:
     pid = fork()
     if pid == 0:
         os.close(go_write)
-        _become(start, inherited, go_read, failure_write)
+        become(start, inherited, go_read, failure_write, _install)
     os.close(failure_write)
     os.close(go_read)
     try:
@@ -133,7 +133,8 @@ def launch(start: Start, inherited: Inherited) -> Launched:
     return Launched(pid, failure_read)
 
 
-def _become(start: Start, inherited: Inherited, go: int, failure: int) -> NoReturn:
+def become(start: Start, inherited: Inherited, go: int, failure: int, install: Callable[[bytes], None]) -> NoReturn:
+    """In the child: wait for a byte on `go`, `install` each filter, execute. What goes wrong is told on `failure`."""
     step = "start"
     try:
         if os.read(go, 1) != b".":
@@ -149,7 +150,7 @@ def _become(start: Start, inherited: Inherited, go: int, failure: int) -> NoRetu
             os.chdir(start.directory)
         step = "filter"
         for code in start.filters:
-            _install(code)
+            install(code)
         step = "exec"
         signal.pthread_sigmask(signal.SIG_SETMASK, inherited.signal_mask)
         _execute(start)

@@ -31,6 +31,7 @@ PTRACE_SEIZE = 0x4206
 PTRACE_INTERRUPT = 0x4207
 PTRACE_LISTEN = 0x4208
 PTRACE_DETACH = 17
+PTRACE_GETSIGMASK = 0x420A
 PTRACE_SETSIGMASK = 0x420B
 PTRACE_GET_SYSCALL_INFO = 0x420E
 
@@ -145,6 +146,14 @@ def signal_code(tid: int) -> int:
     if _ptrace(PTRACE_GETSIGINFO, tid, 0, ctypes.addressof(content)) < 0:
         _fail(PTRACE_GETSIGINFO, tid)
     return int.from_bytes(content.raw[8:12], sys.byteorder, signed=True)
+
+
+def signal_mask(tid: int) -> int:
+    """PTRACE_GETSIGMASK: which signals are blocked."""
+    content = ctypes.c_uint64(0)
+    if _ptrace(PTRACE_GETSIGMASK, tid, 8, ctypes.addressof(content)) < 0:
+        _fail(PTRACE_GETSIGMASK, tid)
+    return content.value
 
 
 def set_signal_mask(tid: int, mask: int) -> None:

@@ -15,7 +15,7 @@ from ptrace.syscall.prototypes import SYSCALL_PROTOTYPES
 from ...syscalls.abi import sockaddr
 from ...syscalls.abi.flags import to_int32
 from ...syscalls.actions import Decision, SyscallError
-from .call import RESTARTS, ActiveCall
+from .call import RESTARTS, UNKNOWN_RESULT, ActiveCall
 from .tracee import Tracee
 
 # Calls that python-ptrace 0.9.9 does not know.
@@ -92,6 +92,8 @@ def _text(content: bytes) -> str:
 
 
 def _result(result: int) -> str:
+    if result == UNKNOWN_RESULT:
+        return "?"
     if result in RESTARTS:
         return "? (a signal came first; the kernel restarts the call or ends it with EINTR)"
     if -4096 < result < 0:

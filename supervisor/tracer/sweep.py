@@ -7,16 +7,26 @@ doubled, all descriptors of the tree are looked at once.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Protocol
 
 from ...syscalls.context import Context
 from . import look
-from .tree import Tree
+
+
+class Supervised(Protocol):
+    """Who is supervised: `Tree`, or notify/tasks.py."""
+
+    @property
+    def tracees(self) -> Mapping[int, object]:
+        """All threads by tid."""
+        ...
 
 
 class Sweeper:
     """Looks through /proc when it is worth it. Costs nothing otherwise."""
 
-    def __init__(self, tree: Tree, context: Context) -> None:
+    def __init__(self, tree: Supervised, context: Context) -> None:
         self._tree = tree
         self._context = context
 

@@ -32,7 +32,7 @@ NUMBERS: dict[str, int] = {
     "ptrace": 117, "prctl": 167,
     "socket": 198, "bind": 200, "listen": 201, "accept": 202, "connect": 203, "getsockname": 204, "getpeername": 205,
     "sendto": 206, "recvfrom": 207, "getsockopt": 209, "sendmsg": 211, "recvmsg": 212, "clone": 220, "mmap": 222,
-    "accept4": 242, "recvmmsg": 243, "sendmmsg": 269, "seccomp": 277, "memfd_create": 279, "statx": 291,
+    "munmap": 215, "accept4": 242, "recvmmsg": 243, "sendmmsg": 269, "seccomp": 277, "memfd_create": 279, "statx": 291,
     "mount": 40, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268, "move_mount": 429,
     "io_uring_setup": 425, "clone3": 435, "openat2": 437, "faccessat2": 439,
 }  # fmt: skip

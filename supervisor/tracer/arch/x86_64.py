@@ -29,7 +29,7 @@ NUMBERS: dict[str, int] = {
     "renameat2": 316, "execveat": 322, "open_tree": 428, "fchmodat2": 452, "setxattrat": 463, "getxattrat": 464,
     "listxattrat": 465, "removexattrat": 466, "file_getattr": 468, "file_setattr": 469,
     "open": 2, "stat": 4, "fstat": 5, "lstat": 6, "mmap": 9, "ioctl": 16, "access": 21, "socket": 41, "connect": 42,
-    "accept": 43,
+    "accept": 43, "munmap": 11,
     "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "bind": 49, "listen": 50, "getsockname": 51,
     "getpeername": 52, "setsockopt": 54, "getsockopt": 55, "clone": 56, "fork": 57, "vfork": 58, "uname": 63,
     "ptrace": 101, "prctl": 157, "getdents": 78,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mirrord_trace.supervisor.tracer import filter as seccomp
 from mirrord_trace.supervisor.tracer.arch import Arch, native
-from mirrord_trace.supervisor.tracer.filters import first_filter, later_filter
+from mirrord_trace.supervisor.tracer.filters import first_filter, later_filter, notify_filter
 from mirrord_trace.supervisor.tracer.space import SLOT_BYTES
 from mirrord_trace.syscalls.actions import Handling, Return, trap
 from mirrord_trace.syscalls.context import Args, Context
@@ -183,3 +183,15 @@ say(call()); say(libc.prctl(39, 0, 0, 0, 0))
 """
     done = supervise(program, {CALL: _trapping}, later=_build)
     assert done.lines() == ["0", "1"]
+
+
+@pytest.mark.parametrize("machine", _MACHINES)
+@given(args=_args)
+@settings(max_examples=20)
+def test_the_one_filter_of_the_other_engine_has_all_that_stops_now_or_later(machine: str, args: tuple[int, ...]) -> None:
+    arch = native(machine)
+    both, one = [first_filter(arch, mounted=True), later_filter(arch, _LATER)], notify_filter(arch, mounted=True)
+    without = {arch.syscall_numbers.get(name) for name in ("clone", "clone3", "ptrace")}
+    for sysno in set(arch.syscall_numbers.values()) - without:
+        stops = any(run(code, sysno, arch.audit, args) == seccomp.RET_TRACE for code in both)
+        assert (run(one, sysno, arch.audit, args) == seccomp.RET_USER_NOTIF) == stops, sysno

@@ -1,0 +1,37 @@
+"""Which processes descend from one, by /proc."""
+
+from __future__ import annotations
+
+import os
+
+
+def descendants(ancestor: int) -> list[int]:
+    """The pids below `ancestor`, zombies included. What is born or dies meanwhile may be missing or gone."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            children.setdefault(parent_of(int(name)), []).append(int(name))
+    found: list[int] = []
+    ahead = [ancestor]
+    while ahead:
+        below = children.pop(ahead.pop(), [])
+        found += below
+        ahead += below
+    return found
+
+
+def parent_of(pid: int) -> int:
+    """PPid, or 0 if the process has gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as status:
+            return int(status.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def tasks_of(pid: int) -> list[int]:
+    """Its threads; none if it has gone."""
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []

@@ -1,0 +1,393 @@
+"""Carries out what handlers decide, for threads that wait in the kernel for the answer to their notification.
+
+The same vocabulary as tracer/driver.py, by other means:
+- `Continue` lets the kernel run the call; `Return` and errnos answer it, memory is written before.
+- `GiveFile`: our open file becomes the thread's by SECCOMP_IOCTL_NOTIF_ADDFD.
+- `Run`: nobody can change the arguments of a call here. What only concerns files and sockets is done on the thread's behalf
+  (paths.py, sockets.py); what concerns the process itself (chdir, execve of the pod's files) is done by the thread under
+  a tracer that is there for this one call (borrow.py), if it has none already.
+- `Trap` has nothing to do: the filter has all rows from the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from ...agent.wire.messages import Failed, Message
+from ...syscalls.actions import (
+    Action,
+    Answer,
+    Ask,
+    Continue,
+    Decision,
+    Final,
+    GiveFile,
+    Outcome,
+    Reason,
+    Return,
+    Route,
+    Run,
+    SyscallError,
+    Trap,
+)
+from ...syscalls.context import Context
+from ...syscalls.quick import Quick
+from ...syscalls.table import Handler
+from ..errors import InternalError, TraceeGone
+from ..tracer.arch import Arch
+from ..tracer.call import UNKNOWN_RESULT, Phase
+from ..tracer.driver import Observer
+from . import paths, sockets
+from .borrow import Borrowed
+from .calls import Frame, NotifiedCall
+from .immediate import give, uname
+from .listener import Listener, Notification
+from .sockets import SocketCall
+from .tasks import Tasks, has_own_signal
+from .workers import Workers
+
+_FAILED = Decision(Route.REMOTE, Reason.NOT_OURS)
+_RESTART = -512
+"""ERESTARTSYS: the kernel makes the call again after the signal, or turns this into EINTR, as its handler says."""
+_RESTART_ALWAYS = -513
+_EXECUTING = frozenset({"execve", "execveat"})
+
+
+class Surroundings(Protocol):
+    """What the loop offers to the driver."""
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Have `work` done by the loop's thread."""
+        ...
+
+    def watch(self, waiting: NotifiedCall) -> None:
+        """Call `Driver.ready` when the call's socket is ready or its deadline has passed."""
+        ...
+
+    def unwatch(self, waiting: NotifiedCall) -> None:
+        """No more."""
+        ...
+
+
+class Driver:
+    """Runs handlers against waiting threads. One a session; the loop's thread only; never waits."""
+
+    def __init__(
+        self,
+        context: Context,
+        handlers: Mapping[int, tuple[str, Handler]],
+        arch: Arch,
+        ask: Callable[[Message], int],
+        checks: Mapping[int, Quick],
+    ) -> None:
+        self.context = context
+        self.arch = arch
+        self.parked: dict[int, NotifiedCall] = {}
+        """Request id -> the call that waits for its reply."""
+        self.calls: dict[int, NotifiedCall] = {}
+        """Tid -> its call in progress."""
+        self._handlers = dict(handlers)
+        self._quick = {sysno: quick.check for sysno, quick in checks.items()}
+        self._ask = ask
+        self._observer: Observer | None = None
+        self._numbers = arch.syscall_numbers
+        self._names = {number: name for name, number in arch.syscall_numbers.items()}
+        self._exec = self._numbers["execve"]
+        self._workers = Workers()
+        self._listener: Listener
+        self._tasks: Tasks
+        self._loop: Surroundings
+
+    def start(self, listener: Listener, tasks: Tasks, loop: Surroundings) -> None:
+        """Before the first notification."""
+        self._listener, self._tasks, self._loop = listener, tasks, loop
+
+    @property
+    def observer(self) -> Observer | None:
+        """As in tracer/driver.py. What the kernel runs by itself has `UNKNOWN_RESULT`."""
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self._quick.clear()
+
+    # -- notifications ------------------------------------------------------------------------------------------------
+
+    def is_exec(self, note: Notification) -> bool:
+        """Whether it is an execve(2)."""
+        return note.sysno == self._exec
+
+    def at_notification(self, note: Notification) -> bool:
+        """A call of the table. False if it came through an ABI that this tool refuses."""
+        found = self._handlers.get(note.sysno)
+        if note.audit != self.arch.audit or found is None:
+            return False
+        before = self.calls.get(note.tid)
+        if before is not None and before.borrowed is not None:
+            self._listener.go_on(note.id)  # it makes its call under our eyes
+            return True
+        try:
+            self._begin(note, *found)
+        except TraceeGone:
+            self._abandon(note.tid)
+        return True
+
+    def _begin(self, note: Notification, name: str, handler: Handler) -> None:
+        if note.tid in self.calls and self._goes_on(note):
+            return
+        task = self._tasks.get(note.tid)
+        quick = self._quick.get(note.sysno)
+        if quick is not None and quick(self.context, task, note.args):
+            self._listener.go_on(note.id)
+            return
+        handling = handler(self.context, task, note.args)
+        call = NotifiedCall(note, task, name, handling)
+        self.calls[note.tid] = call
+        self._advance(call, lambda: next(handling))
+
+    # The repetition of a call that was interrupted for a signal continues where its handler stands.
+    def _goes_on(self, note: Notification) -> bool:
+        call = self.calls[note.tid]
+        if not (call.is_taken_back and call.sysno == note.sysno and call.args == note.args and call.ip == note.ip):
+            self._abandon(note.tid)
+            return False
+        call.id, call.is_taken_back = note.id, False
+        answer, call.answer = call.answer, None
+        if answer is not None:
+            self._answered(call, answer)
+        return True
+
+    def _abandon(self, tid: int) -> None:
+        call = self.calls.pop(tid, None)
+        if call is None:
+            return
+        if call.ask_id:
+            self.parked.pop(call.ask_id, None)
+        if call.answer is not None and call.answer.fd >= 0:
+            os.close(call.answer.fd)
+        self._let_go_of_socket(call)
+        if not call.is_away:
+            call.handling.close()
+
+    def close(self) -> None:
+        """Nobody is left: what is held for calls is let go."""
+        for tid in list(self.calls):
+            self._abandon(tid)
+
+    def tick(self) -> None:
+        """Now and then: calls whose thread has died are given up, and those whose thread has a signal to take end.
+
+        With WAIT_KILLABLE_RECV nothing but this ends the wait of a thread. Everything that is asked of the pod is bounded and
+        is simply made again after the signal, when its reply is still there. A call on a socket ends as the kernel's.
+        """
+        self._tasks.forget()
+        for tid, call in list(self.calls.items()):
+            if call.borrowed is not None:
+                continue
+            if call.is_taken_back:
+                self._drop_if_ended(tid)
+            elif not self._listener.is_valid(call.id):
+                self._abandon(tid)
+            elif call.task.has_pending_signal():
+                self._interrupt(tid, call)
+
+    def _drop_if_ended(self, tid: int) -> None:
+        if not os.path.exists(f"/proc/{tid}"):
+            self._abandon(tid)
+
+    def _interrupt(self, tid: int, call: NotifiedCall) -> None:
+        # A restart code without a signal of this very thread would reach the program.
+        is_own = tid == call.task.tgid or has_own_signal(tid)
+        if call.socket is not None:
+            restarts = is_own and not call.socket.has_timeout
+            self._abandon(tid)
+            self._listener.answer(call.id, _RESTART if restarts else -errno.EINTR)
+        elif call.ask_id and is_own:
+            call.is_taken_back = True
+            self._listener.answer(call.id, _RESTART_ALWAYS)
+
+    def interrupt_parked(self) -> None:
+        """As in tracer/driver.py: `tick`."""
+        self.tick()
+
+    # -- handler steps ------------------------------------------------------------------------------------------------
+
+    def answer(self, request_id: int, answer: Answer) -> None:
+        """The reply to a parked request; ignored (its fd closed) if nobody waits for it any more."""
+        call = self.parked.pop(request_id, None)
+        if call is None:
+            if answer.fd >= 0:
+                os.close(answer.fd)
+            return
+        call.ask_id = 0
+        if call.is_taken_back:
+            call.answer = answer
+        else:
+            self._answered(call, answer)
+
+    def _answered(self, call: NotifiedCall, answer: Answer) -> None:
+        if isinstance(answer.message, Failed):
+            self._throw(call, SyscallError(answer.message.errno or errno.EIO, text=answer.message.text))
+        else:
+            self.step(call, answer)
+
+    def step(self, call: NotifiedCall, outcome: Outcome) -> None:
+        """Hand an outcome to the handler and carry out what it does next."""
+        self._advance(call, lambda: call.handling.send(outcome))
+
+    def _throw(self, call: NotifiedCall, error: SyscallError) -> None:
+        self._advance(call, lambda: call.handling.throw(error))
+
+    def _advance(self, call: NotifiedCall, handler_goes_on: Callable[[], Action]) -> None:
+        try:
+            try:
+                action = handler_goes_on()
+            except StopIteration as stop:
+                self._finish(call, stop.value)
+            except SyscallError as error:
+                self._finish(call, Return(-error.errno, error.decision or _FAILED))
+            else:
+                self._act(call, action)
+        except TraceeGone:
+            self._abandon(call.task.tid)
+
+    def _act(self, call: NotifiedCall, action: Action) -> None:
+        if isinstance(action, Ask):
+            call.ask_id = self._ask(action.request)
+            self.parked[call.ask_id] = call
+        elif isinstance(action, Run):
+            self._run(call, action)
+        elif isinstance(action, GiveFile):
+            self.step(call, give(self._listener, call, action))
+        elif isinstance(action, Trap):
+            self.step(call, 0)
+        else:
+            raise InternalError(f"{call.name}: a handler yielded {action!r}")
+
+    def _finish(self, call: NotifiedCall, final: Final) -> None:
+        self.calls.pop(call.task.tid, None)
+        if isinstance(final, Continue):
+            self._observe(call, UNKNOWN_RESULT, final.decision)
+            if call.name in _EXECUTING:
+                self._tasks.forget(call.task.tid)
+            self._listener.go_on(call.id)
+            return
+        result = call.result
+        if isinstance(final, Return):
+            result = final.value
+            try:
+                for address, content in final.writes:
+                    call.task.write(address, content)
+            except SyscallError as fault:
+                result = -fault.errno
+        self._observe(call, result, final.decision)
+        if call.borrowed is not None:
+            call.borrowed.end(result)
+        else:
+            self._listener.answer(call.id, result)
+
+    def _observe(self, call: NotifiedCall, result: int, decision: Decision) -> None:
+        if self._observer is not None:
+            self._observer(call.task, call, result, decision)
+
+    # -- running the call ---------------------------------------------------------------------------------------------
+
+    def _run(self, call: NotifiedCall, action: Run) -> None:
+        name = call.name if action.sysno is None else self._names[action.sysno]
+        if call.borrowed is None and not self._listener.is_valid(call.id):
+            raise TraceeGone(call.task.tid)
+        frame = Frame(self._listener, call, dict(action.args))
+        if name in paths.KINDS:
+            self._run_path(call, paths.PathCall(frame, name, self._numbers[name]))
+        elif name in sockets.NAMES:
+            call.socket = SocketCall(frame, name, self._numbers)
+            self.ready(call)
+        elif name == "uname":
+            self._has_run(call, uname(frame, self._numbers[name]))
+        elif call.borrowed is None:
+            call.borrowed = Borrowed(self.arch, self._listener, call, self._loop.post)
+            call.borrowed.run(name, action.args, self)
+        else:
+            call.borrowed.run(name, action.args)
+
+    # -- borrowed threads: see `borrow.Outcomes` ------------------------------------------------------------------------
+
+    def refused(self, call: NotifiedCall) -> None:
+        """Somebody else traces the thread: it cannot make the call with other arguments."""
+        call.borrowed = None
+        self.context.notice(
+            f"traced-{call.name}",
+            f"{call.name} on the pod's files is not possible for a process that a debugger traces: EACCES",
+        )
+        self._throw(call, SyscallError(errno.EACCES, Decision(Route.REMOTE, Reason.UNSUPPORTED)))
+
+    def has_run(self, call: NotifiedCall, result: int) -> None:
+        """The call has been made, and the thread is held until its handler has seen the result."""
+        self._has_run(call, result)
+
+    def has_executed(self, call: NotifiedCall) -> None:
+        """It runs another program now."""
+        program, tgid = call.task.process.next_program, call.task.tgid
+        self._abandon(call.task.tid)
+        self._tasks.forget()
+        if program:
+            self._tasks.executed(tgid, program)
+        else:
+            self._tasks.programs.pop(tgid, None)
+        if call.borrowed is not None:
+            call.borrowed.end(0)
+
+    def has_gone(self, call: NotifiedCall) -> None:
+        """It has been killed."""
+        if self.calls.get(call.task.tid) is call:
+            self._abandon(call.task.tid)
+
+    def _run_path(self, call: NotifiedCall, made: paths.PathCall) -> None:
+        call.is_away = True
+
+        def work() -> None:
+            result = made.make()
+            self._loop.post(lambda: self._came_back(call, result))
+
+        self._workers.do(work)
+
+    def _came_back(self, call: NotifiedCall, result: int) -> None:
+        call.is_away = False
+        if self.calls.get(call.task.tid) is call:
+            self._has_run(call, result)
+        else:
+            call.handling.close()
+
+    def _has_run(self, call: NotifiedCall, result: int) -> None:
+        call.result = result
+        call.phase = Phase.EXIT
+        self.step(call, result)
+
+    def ready(self, call: NotifiedCall) -> None:
+        """The call's socket may be ready, or its deadline has passed."""
+        made = call.socket
+        if made is None:
+            return
+        result = made.attempt()
+        if result is None and made.is_late:
+            result = made.late()
+        if result is None:
+            self._loop.watch(call)
+            return
+        self._let_go_of_socket(call)
+        try:
+            self._has_run(call, result)
+        except TraceeGone:
+            self._abandon(call.task.tid)
+
+    def _let_go_of_socket(self, call: NotifiedCall) -> None:
+        made, call.socket = call.socket, None
+        if made is not None:
+            self._loop.unwatch(call)
+            with contextlib.suppress(OSError):
+                made.close()

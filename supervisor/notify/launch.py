@@ -1,0 +1,90 @@
+"""Starts the program for this engine: guard, filter with a listener, execve(2).
+
+The first process puts the filter on itself, so the listener is its descriptor at first. It tells the number and waits
+until the supervisor has taken a duplicate by pidfd_getfd(2); it makes no filtered call in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+from typing import NoReturn
+
+from ..errors import UsageError
+from ..tracer import filter as seccomp
+from ..tracer.launch import Inherited, Launched, Start, become
+from ..tracer.tracee import duplicate_of
+from .guard import start_guard
+from .listener import Listener
+
+_FLAGS = seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER | seccomp.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+
+
+class Supervised(Launched):
+    """The first process with its guard and its listener. `events`: see guard.py. `failure_fd` ends when it has executed."""
+
+    def __init__(self, pid: int, failure: int, guard: int, events: int, listener: Listener) -> None:
+        super().__init__(pid, failure)
+        self.failure_fd = failure
+        self.guard = guard
+        self.events = events
+        self.listener = listener
+
+
+def launch(start: Start, inherited: Inherited) -> Supervised:
+    """Start it; returns before execve(2). UsageError if the kernel has no user notification."""
+    failure_read, failure_write = os.pipe()
+    go_read, go_write = os.pipe()
+    number_read, number_write = os.pipe()
+
+    def program() -> NoReturn:
+        for fd in (failure_read, number_read, go_write):
+            os.close(fd)
+        become(start, inherited, go_read, failure_write, partial(_install, number_write, go_read))
+
+    guard, pid, events = start_guard(program)
+    for fd in (failure_write, number_write, go_read):
+        os.close(fd)
+    os.write(go_write, b".")
+    try:
+        number = int(os.read(number_read, 16) or b"-1")
+        listener = _take(pid, number)
+        os.write(go_write, b".")
+    finally:
+        os.close(number_read)
+        os.close(go_write)
+    if listener is None:
+        failure = Launched(pid, failure_read).failure(start.arguments[0] if start.arguments else "")
+        raise failure or UsageError("cannot supervise by seccomp user notification: the program's process has ended")
+    return Supervised(pid, failure_read, guard, events, listener)
+
+
+def _take(pid: int, number: int) -> Listener | None:
+    if number < 0:
+        return None
+    try:
+        return Listener(duplicate_of(pid, number))
+    except PermissionError:
+        raise UsageError("the kernel forbids pidfd_getfd(2), which --engine notify needs; use --engine ptrace") from None
+
+
+def _install(number: int, go: int, code: bytes) -> None:
+    listener = _put(code)
+    os.write(number, b"%d" % listener)
+    os.close(number)
+    os.read(go, 1)
+    os.close(listener)
+
+
+def _put(code: bytes) -> int:
+    for flags in (_FLAGS, seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER):
+        try:
+            try:
+                return seccomp.install(code, no_new_privs=False, flags=flags)
+            except PermissionError:
+                return seccomp.install(code, no_new_privs=True, flags=flags)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

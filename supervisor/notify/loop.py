@@ -1,0 +1,254 @@
+"""The loop of this engine: notifications, the relay, sockets that calls wait for, and how the program ends.
+
+One thread, epoll(7). Unlike the tracer's loop it can wait for descriptors, so no doorbell is needed: what others have for
+it comes by an eventfd(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..errors import InternalError
+from ..tracer.doorbell import pending
+from ..tracer.stops import Ended, classify
+from .calls import NotifiedCall
+from .descendants import descendants
+from .driver import Driver
+from .guard import FORGET
+from .launch import Supervised
+from .listener import Notification
+from .tasks import Tasks
+
+_TICK_S = 0.1
+_BUSY_TICK_S = 0.02
+_NEVER_S = 3600.0
+_X32_BIT = 0x40000000
+
+
+class Loop:
+    """Supervises one program and everything it starts, until the last of it has ended. See tracer/loop.py."""
+
+    def __init__(self, driver: Driver, tasks: Tasks, launched: Supervised, program: str, link_fd: int) -> None:
+        self.stops = 0
+        self.root_end: Ended | None = None
+        self.on_ring: Callable[[], None] = lambda: None
+        """Called when the relay has something for us, and now and then."""
+        self.on_child_end: Callable[[int], None] = lambda pid: None
+        """Called with the pid of an ended child: the relay."""
+        self.children: tuple[int, ...] = ()
+        """The children that `on_child_end` is about."""
+        self._driver = driver
+        self._tasks = tasks
+        self._launched = launched
+        self._program = program
+        self._link_fd = link_fd
+        self._posted: deque[Callable[[], None]] = deque()
+        self._started = False
+        self._is_stopped = False
+        self._has_ended = False
+        self._told: set[str] = set()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll = select.epoll()
+        self._waiting: dict[int, NotifiedCall] = {}
+        self._tick_at_s = 0.0
+        self._line = b""
+        for fd in (self._wake, link_fd, launched.events, launched.listener.fd):
+            self._epoll.register(fd, select.EPOLLIN)
+        driver.start(launched.listener, tasks, self)
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Have `work` done by the loop's thread. Any thread; never blocks."""
+        self._posted.append(work)
+        os.eventfd_write(self._wake, 1)
+
+    def kill_all(self, number: int) -> None:
+        """Send a signal to every supervised process."""
+        _send(number, descendants(self._launched.guard), -1)
+
+    def pass_on(self, number: int) -> None:
+        """See tracer/loop.py."""
+        self._read_events()
+        group = os.getpgrp() if self._has_got(number) else -1
+        root = self._launched.pid
+        if self.root_end is None:
+            # Not known to be reaped: at worst the number is nobody's.
+            if number != signal.SIGCONT or self._is_stopped:
+                _send(number, [root], group)
+        else:
+            _send(number, descendants(self._launched.guard), group)
+
+    # Whether a signal was sent to the whole group, of which the guard is a member that takes none.
+    def _has_got(self, number: int) -> bool:
+        if not pending(self._launched.guard, number):
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._launched.guard, FORGET)
+        return True
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Ended:
+        """Until nothing is left. Returns how the first process ended; UsageError if it could not be executed."""
+        listener = self._launched.listener.fd
+        while not self._has_ended:
+            for fd, events in self._epoll.poll(self._patience_s()):
+                if fd == listener:
+                    self._notified(events)
+                elif fd == self._wake:
+                    self._woken()
+                elif fd == self._link_fd:
+                    self._linked(events)
+                elif fd == self._launched.events:
+                    self._read_events()
+                elif fd in self._waiting:
+                    self._driver.ready(self._waiting[fd])
+            self._tick_if_due()
+        self._driver.close()
+        self._launched.listener.close()
+        if self.root_end is None:
+            raise InternalError("the process between mirrord-trace and the program was killed")
+        return self.root_end
+
+    def _patience_s(self) -> float:
+        return _BUSY_TICK_S if self._driver.calls else _TICK_S
+
+    def _tick_if_due(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._tick_at_s:
+            return
+        self._tick_at_s = now_s + self._patience_s()
+        self._driver.tick()
+        for call in list(self._waiting.values()):
+            if call.socket is not None and call.socket.is_late:
+                self._driver.ready(call)
+        for pid in self.children:
+            if _has_ended(pid):
+                self.children = tuple(other for other in self.children if other != pid)
+                self.on_child_end(pid)
+        self.on_ring()
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        while self._posted:
+            self._posted.popleft()()
+
+    def _linked(self, events: int) -> None:
+        self.on_ring()
+        if events & (select.EPOLLHUP | select.EPOLLERR):
+            self._epoll.unregister(self._link_fd)
+
+    def watch(self, waiting: NotifiedCall) -> None:
+        """See `Surroundings.watch`."""
+        made = waiting.socket
+        if made is None:
+            return
+        if made.fd not in self._waiting:
+            self._epoll.register(made.fd, made.events)
+        self._waiting[made.fd] = waiting
+
+    def unwatch(self, waiting: NotifiedCall) -> None:
+        """See `Surroundings.unwatch`."""
+        for fd in [fd for fd, call in self._waiting.items() if call is waiting]:
+            del self._waiting[fd]
+            self._epoll.unregister(fd)
+
+    # -- notifications ------------------------------------------------------------------------------------------------
+
+    def _notified(self, events: int) -> None:
+        if not events & select.EPOLLIN:
+            self._epoll.unregister(self._launched.listener.fd)  # nobody is left who could call
+            return
+        note = self._launched.listener.receive()
+        if note is None:
+            return
+        if not self._started and not self._has_started() and not self._driver.is_exec(note):
+            self._launched.listener.go_on(note.id)  # our own child, before it has executed the program
+            return
+        self.stops += 1
+        if not self._driver.at_notification(note):
+            self._refuse(note)
+
+    def _has_started(self) -> bool:
+        # The pipe for what goes wrong is closed by execve(2).
+        poll = select.poll()
+        poll.register(self._launched.failure_fd, select.POLLIN)
+        self._started = any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
+        return self._started
+
+    def _refuse(self, note: Notification) -> None:
+        # A call of the i386 or x32 ABI: its numbers mean other calls, so letting it run would be a silent leak.
+        self._launched.listener.answer(note.id, -errno.ENOSYS)
+        if note.audit == self._driver.arch.audit:
+            if not note.sysno >> 31:
+                self._tell(f"thread {note.tid} made an x32 system call; not supported, it gets ENOSYS")
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(note.tid, signal.SIGKILL)
+        self._tell(
+            f"process {note.tid} made a 32-bit (i386) system call; 32-bit programs are not supported, "
+            "it is killed: build the program for 64 bit"
+        )
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            sys.stderr.write(f"mirrord-trace: {text}\n")
+
+    # -- the first process ----------------------------------------------------------------------------------------------
+
+    def _read_events(self) -> None:
+        while _is_readable(self._launched.events):
+            content = os.read(self._launched.events, 4096)
+            if not content:
+                self._has_ended = True
+                return
+            *lines, self._line = (self._line + content).split(b"\n")
+            for line in lines:
+                self._program_changed(int(line))
+
+    def _program_changed(self, status: int) -> None:
+        if os.WIFSTOPPED(status):
+            self._is_stopped = True
+            others = set(descendants(self._launched.guard)) - {self._launched.pid}
+            # See tracer/loop.py: somebody has to serve the others of the tree.
+            if os.WSTOPSIG(status) != signal.SIGSTOP or not others:
+                os.kill(os.getpid(), signal.SIGSTOP)
+        elif os.WIFCONTINUED(status):
+            self._is_stopped = False
+        else:
+            end = classify(status)
+            assert isinstance(end, Ended)
+            self.root_end = end
+            if not self._started and not self._has_started():
+                failure = self._launched.failure(self._program)
+                if failure is not None:
+                    raise failure
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _send(number: int, processes: list[int], except_group: int) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) != except_group:
+                os.kill(pid, number)

@@ -1,0 +1,143 @@
+"""Who makes the calls: threads that nobody has announced, since no event tells of forks, executions and ends.
+
+A thread is looked up by its tid when it makes its first call and kept until the next tick. That a number is used again
+within so short a time does not happen: the kernel counts them up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from ...syscalls.actions import SyscallError
+from ..errors import TraceeGone
+from ..tracer.space import AddressSpace
+from ..tracer.tracee import Process, Tracee
+from .descendants import descendants, parent_of, tasks_of
+
+_process_vm_readv = ctypes.CDLL(None, use_errno=True).process_vm_readv
+_process_vm_readv.restype = ctypes.c_ssize_t
+_process_vm_readv.argtypes = (
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong,
+)  # fmt: skip
+
+R = TypeVar("R")
+
+
+class CurrentMemory(AddressSpace):
+    """The memory that a thread has now. Nothing is kept open: it may have executed another program since the last call."""
+
+    def _read_some(self, tid: int, address: int, size_bytes: int) -> bytes:
+        if size_bytes <= 0 or address >> 64:
+            return b""
+        buffer = ctypes.create_string_buffer(size_bytes)
+        pieces = (ctypes.c_uint64 * 4)(ctypes.addressof(buffer), size_bytes, address, size_bytes)
+        here = ctypes.addressof(pieces)
+        # The pages before one that is not mapped are read.
+        count = int(_process_vm_readv(tid, here, 1, here + 16, 1, 0))
+        if count >= 0:
+            return buffer.raw[:count]
+        number = ctypes.get_errno()
+        if number == errno.ESRCH:
+            raise TraceeGone(tid)
+        if number not in (errno.ENOSYS, errno.EPERM):
+            raise SyscallError(errno.EFAULT)
+        return self._by_file(tid, os.O_RDONLY, lambda fd: os.pread(fd, size_bytes, address))
+
+    def _write_by_file(self, tid: int, address: int, content: bytes) -> None:
+        if self._by_file(tid, os.O_RDWR, lambda fd: os.pwrite(fd, content, address)) < len(content):
+            raise SyscallError(errno.EFAULT)
+
+    def _by_file(self, tid: int, flags: int, use: Callable[[int], R]) -> R:
+        try:
+            fd = os.open(f"/proc/{tid}/mem", flags | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            raise TraceeGone(tid) from None
+        except OSError as error:
+            raise SyscallError(error.errno or errno.EFAULT) from None
+        try:
+            return use(fd)
+        except (OSError, OverflowError):
+            raise SyscallError(errno.EFAULT) from None
+        finally:
+            os.close(fd)
+
+
+class Tasks:
+    """The threads by tid, and what their processes run.
+
+    `programs`: tgid -> what the process runs, where /proc/PID/exe says another thing (see `Task.program_of`).
+    """
+
+    def __init__(self, guard: int) -> None:
+        self.programs: dict[int, bytes] = {}
+        self._guard = guard
+        self._known: dict[int, Tracee] = {}
+        self._loaders: dict[int, str] = {}
+
+    def get(self, tid: int) -> Tracee:
+        """The thread; TraceeGone if it has ended."""
+        known = self._known.get(tid)
+        if known is None:
+            known = self._known[tid] = Tracee(tid, Process(_group_of(tid), CurrentMemory(), self.programs))
+            if self.programs:
+                self._check_program(known.tgid)
+        return known
+
+    def forget(self, tid: int = 0) -> None:
+        """Look this thread up anew, which may execute another program; at a tick, everybody."""
+        if tid:
+            self._known.pop(tid, None)
+        else:
+            self._known.clear()
+
+    @property
+    def tracees(self) -> dict[int, int]:
+        """All threads that are supervised now (tid -> tgid), for who wants to look at all of them."""
+        return {tid: pid for pid in descendants(self._guard) for tid in tasks_of(pid)}
+
+    def executed(self, tgid: int, program: bytes) -> None:
+        """The process runs `program`, by way of what /proc/PID/exe says."""
+        self.programs[tgid] = program
+        self._loaders[tgid] = _executable(tgid)
+
+    # A child runs what its parent runs, until it executes something else.
+    def _check_program(self, tgid: int) -> None:
+        executable = _executable(tgid)
+        if tgid not in self.programs:
+            parent = parent_of(tgid)
+            if parent in self.programs and self._loaders.get(parent) == executable:
+                self.executed(tgid, self.programs[parent])
+        elif self._loaders.get(tgid) != executable:
+            del self.programs[tgid]
+
+
+def _executable(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return ""
+
+
+def _group_of(tid: int) -> int:
+    try:
+        with open(f"/proc/{tid}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Tgid:"):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    raise TraceeGone(tid)
+
+
+def has_own_signal(tid: int) -> bool:
+    """Whether a signal waits for this very thread, which it does not block."""
+    try:
+        with open(f"/proc/{tid}/status", "rb") as status:
+            masks = {line[:6]: int(line.split()[1], 16) for line in status if line.startswith((b"SigPnd", b"SigBlk"))}
+    except OSError:
+        return False
+    return bool(masks[b"SigPnd"] & ~masks[b"SigBlk"])
