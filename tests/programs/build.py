@@ -31,6 +31,7 @@ C_PROGRAMS = (
 )  # fmt: skip
 GO_PROGRAMS = (
     "storm", "cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial", "walk",
+    "debuggee",
 )  # fmt: skip
 GO_MODULES = ("quicpair",)
 
@@ -63,6 +64,20 @@ def go_module(name: str) -> Path:
     folder = HERE / "go" / name
     sources = sorted([*folder.glob("*.go"), folder / "go.mod", folder / "go.sum"])
     return _cached(f"go-{name}", sources, ["go", "build", "-trimpath", "-o"], folder, last=["."])
+
+
+def debuggee() -> Path:
+    """The Go program `debuggee`, not optimised, as debuggers want it."""
+    sources = sorted([*(HERE / "go" / "debuggee").glob("*.go"), HERE / "go" / "go.mod"])
+    command = ["go", "build", "-gcflags", "all=-N -l", "-o"]
+    return _cached("go-debuggee-plain", sources, command, HERE / "go", last=["./debuggee"])
+
+
+def delve() -> Path:
+    """dlv, the debugger for Go; CannotBuild also where it is not to be had."""
+    folder = HERE / "go" / "delve"
+    sources = [folder / "go.mod", folder / "go.sum"]
+    return _cached("dlv", sources, ["go", "build", "-trimpath", "-o"], folder, last=["github.com/go-delve/delve/cmd/dlv"])
 
 
 def go() -> str:
@@ -137,6 +152,8 @@ def _all() -> None:
         print(go_program(name))
     for name in GO_MODULES:
         print(go_module(name))
+    print(debuggee())
+    print(delve())
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ INSIDE = Path(__file__).with_name("inside.py")
 LOCAL = {"feature": {"env": False, "fs": "local", "network": False, "hostname": False}}
 _TIME_LIMIT_S = 60
 
+ENGINE = os.environ.get("TEST_ENGINE", "ptrace")
+"""By which engine programs are supervised: the suite is run once for each."""
+
 Argument = str | Path
 
 
@@ -104,7 +107,7 @@ class Runner:
 
     def command(self, *command: Argument, options: Sequence[Argument] = ()) -> list[Argument]:
         """The command line that runs `command` traced, in the context of the pod."""
-        return [*tool(), "-t", "demo", *options, "--", *command]
+        return [*tool(), "-t", "demo", "--engine", ENGINE, *options, "--", *command]
 
     def environment_for(self, more: dict[str, str]) -> dict[str, str]:
         """The environment of a run, with the demo pod to share."""

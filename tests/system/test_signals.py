@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from build import FLAVOURS, c_program, go_program
 from mirrord_trace.supervisor.targets.demo import network
-from runs import Runner
+from runs import ENGINE, Runner
 
 pytestmark = pytest.mark.usefixtures("both_loops")
 
@@ -42,12 +42,15 @@ def test_a_signal_to_the_tool_or_to_its_whole_group_reaches_the_program_once(run
 
 
 def _pid_of_program(process: subprocess.Popen[str]) -> int:
-    # The tool's children: the relay, the doorbell, and this one.
-    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
-        for child in children.read().split():
-            with open(f"/proc/{child}/comm", encoding="ascii") as comm:
-                if comm.read().startswith("signalled"):
-                    return int(child)
+    # The tool's children: the relay, the doorbell, and this one; with the other engine a process lies between.
+    ahead = [process.pid]
+    while ahead:
+        pid = ahead.pop()
+        with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+            if comm.read().startswith("signalled"):
+                return pid
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            ahead += [int(child) for child in children.read().split()]
     raise AssertionError("the program has gone")
 
 
@@ -64,6 +67,8 @@ def test_sigpipe_that_a_shell_ignores(runner: Runner, trap: str, status: int) ->
 @pytest.mark.parametrize("restart", ["", "restart"])
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_storm_of_timer_signals_during_opens_and_connects(runner: Runner, flavour: str, restart: str) -> None:
+    if ENGINE == "notify" and not restart:
+        pytest.skip("a signal before the notification is received is EINTR without SA_RESTART: this needs --engine ptrace")
     arguments = (network.GREETER[0], str(network.HTTP_PORT), "/app/config.json", "100", *filter(None, [restart]))
     inside = runner.inside(c_program("storm", "static" if flavour == "glibc" else flavour), *arguments)
     traced = runner.traced(c_program("storm", flavour), *arguments)

@@ -1,0 +1,223 @@
+"""Debuggers on programs that see a pod: gdb and dlv, started with the program or attached to it, and strace.
+
+Programs that are supervised by ptrace have a tracer already, so all this is about seccomp user notification, which the tool
+chooses by itself for debuggers (`--engine auto`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from build import CannotBuild, c_program, debuggee, delve
+from mirrord_trace.supervisor.targets.demo import network
+from runs import Ran, Runner, tool, until
+
+_SEEN = "file true, hostname demo-pod-0, env hello from the pod, peer HTTP/1.1 200 Demo"
+_ADDRESS = f"{network.GREETER[0]}:{network.HTTP_PORT}"
+_AUTO = ("--engine", "auto")
+_NOTIFY = ("--engine", "notify")
+
+
+def _need(program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is missing: apt-get install {program}")
+
+
+@pytest.fixture
+def program() -> Path:
+    """The Go program to be debugged."""
+    try:
+        return debuggee()
+    except CannotBuild as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def dlv() -> Path:
+    """dlv, under its own name."""
+    try:
+        return delve()
+    except CannotBuild as error:
+        pytest.skip(f"dlv cannot be built: {error}")
+
+
+def _commands(runner: Runner, *lines: str) -> Path:
+    script = runner.folder / "commands"
+    script.write_text("".join(line + "\n" for line in lines))
+    return script
+
+
+_QUIET = ("set pagination off", "set confirm off", "set debuginfod enabled off")
+
+
+def _gdb(script: Path, *arguments: str | Path) -> list[str | Path]:
+    return ["gdb", "-q", "-batch", "-nx", "-x", script, *arguments]
+
+
+def _dlv(dlv: Path, runner: Runner, script: Path, *arguments: str | Path) -> list[str | Path]:
+    # Under its own name, by which the tool knows debuggers.
+    named = runner.folder / "dlv"
+    if not named.exists():
+        named.symlink_to(dlv)
+    first, *others = arguments
+    return [named, first, "--allow-non-terminal-interactive=true", "--init", script, *others]
+
+
+def test_gdb_starts_a_go_program(runner: Runner, program: Path) -> None:
+    _need("gdb")
+    steps = ("tbreak main.main", "run", "stepi 3", "tbreak main.look", "continue", "bt 2", "info threads", "continue")
+    script = _commands(runner, *_QUIET, *steps)
+    ran = runner.traced(*_gdb(script, "--args", program, _ADDRESS), options=_AUTO)
+    assert ran.status == 0, ran
+    assert "Temporary breakpoint 1, main.main" in ran.out, ran
+    assert "Temporary breakpoint 2, main.look" in ran.out, ran
+    assert len(re.findall(r"^[* ] +\d+ +(?:LWP|Thread)", ran.out, re.MULTILINE)) > 2, ran
+    assert ran.out.count(_SEEN) == 4, ran
+    assert "exited normally" in ran.out
+
+
+@pytest.mark.parametrize("flavour", ["glibc", "static"])
+def test_gdb_starts_a_c_program(runner: Runner, flavour: str) -> None:
+    _need("gdb")
+    script = _commands(runner, *_QUIET, "catch syscall openat", "run", "stepi", "info registers rip", "delete", "continue")
+    files = c_program("process", flavour)
+    ran = runner.traced(*_gdb(script, "--args", files), options=_AUTO)
+    assert "Catchpoint 1" in ran.out, ran
+    assert "rip " in ran.out or "pc " in ran.out, ran
+    assert "exited" in ran.out, ran
+
+
+def test_gdb_interrupts_and_goes_on(runner: Runner, program: Path) -> None:
+    """As Ctrl-C at gdb's terminal, which interrupts the program."""
+    _need("gdb")
+    steps = (f"run {_ADDRESS} wait > out", "info threads", "signal 0", "print 6*7", "signal SIGTERM")
+    script = _commands(runner, *_QUIET, *steps)
+    with subprocess.Popen(
+        runner.command(*_gdb(script, program), options=_AUTO),
+        cwd=runner.folder, env=runner.environment_for({}), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        until(lambda: "ready" in _text(runner.folder / "out"), "the program runs", 60)
+        pid = int(_text(runner.folder / "out").split()[1])
+        for _ in range(2):
+            os.kill(pid, signal.SIGINT)
+            time.sleep(1)  # gdb stops it and sets it going again by itself: nothing else tells
+        out, _ = process.communicate(timeout=60)
+    assert out.count("received signal SIGINT") == 2, out
+    assert "42" in out
+    assert _text(runner.folder / "out").splitlines()[-1] == "ended after true", out
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def test_dlv_executes_a_program(runner: Runner, program: Path, dlv: Path) -> None:
+    script = _commands(
+        runner, "break main.look", "continue", "print number", "stack 2", "step", "threads", "clearall", "continue", "exit"
+    )
+    ran = runner.traced(*_dlv(dlv, runner, script, "exec", program, "--", _ADDRESS), options=_AUTO, TERM="dumb")
+    assert ran.status == 0, ran
+    assert "main.look()" in ran.out, ran
+    assert ran.out.count("  Thread ") + ran.out.count("* Thread ") > 2, ran
+    assert ran.out.count(_SEEN) == 4, ran
+    assert "exited with status 0" in ran.out + ran.err
+
+
+@pytest.fixture
+def waiting(runner: Runner, program: Path) -> Iterator[int]:
+    """The pid of a supervised program that goes on looking; in the end it has ended in good order."""
+    with runner.serving(program, _ADDRESS, "wait", options=_NOTIFY) as process:
+        assert process.stdout is not None
+        pid = next(child for child in _below(process.pid) if "go-debuggee" in _text(Path(f"/proc/{child}/comm")))
+        yield pid
+        os.kill(pid, signal.SIGTERM)
+        assert process.stdout.readline() == "ended after true\n"
+        assert process.wait(20) == 0
+
+
+def _below(pid: int) -> Iterator[int]:
+    for child in _text(Path(f"/proc/{pid}/task/{pid}/children")).split():
+        yield int(child)
+        yield from _below(int(child))
+
+
+def _outside(runner: Runner, command: list[str | Path]) -> Ran:
+    done = subprocess.run(
+        command, cwd=runner.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def test_gdb_attaches_from_outside(runner: Runner, waiting: int) -> None:
+    _need("gdb")
+    script = _commands(runner, *_QUIET, "tbreak main.look", "continue", "bt 2", "info threads", "detach")
+    ran = _outside(runner, _gdb(script, "-p", str(waiting)))
+    assert "Temporary breakpoint 1, main.look" in ran.out, ran
+    assert "#1" in ran.out, ran
+    assert "detached" in ran.out, ran
+
+
+def test_dlv_attaches_from_outside(runner: Runner, waiting: int, dlv: Path) -> None:
+    script = _commands(runner, "break main.look", "continue", "print address", "next", "clearall", "exit -c")
+    ran = _outside(runner, _dlv(dlv, runner, script, "attach", str(waiting)))
+    assert f'"{_ADDRESS}"' in ran.out, ran
+    assert "main.look()" in ran.out, ran
+
+
+def test_strace_attaches_from_outside(runner: Runner, waiting: int) -> None:
+    _need("strace")
+    command: list[str | Path] = ["timeout", "-s", "INT", "3", "strace", "-f", "-e", "trace=openat", "-p", str(waiting)]
+    ran = _outside(runner, command)
+    assert '"/app/config.json"' in ran.err, ran
+
+
+def test_strace_inside(runner: Runner) -> None:
+    _need("strace")
+    ran = runner.traced("strace", "-f", "-e", "trace=openat", "cat", "/etc/hostname", options=_AUTO)
+    assert (ran.status, ran.out) == (0, "demo-pod-0\n"), ran
+    assert '"/etc/hostname"' in ran.err, ran
+
+
+def test_a_debugger_behind_a_shell_is_told_of_the_engine(runner: Runner) -> None:
+    """Only the first program tells what is chosen."""
+    _need("strace")
+    ran = runner.traced("sh", "-c", "strace true; exit 0", options=_AUTO)
+    assert "--engine notify" in ran.err, ran
+    ran = runner.traced("sh", "-c", "strace -e trace=none true", options=_NOTIFY)
+    assert ran.status == 0, ran
+
+
+def test_the_pods_directories_are_closed_to_what_is_being_debugged(runner: Runner) -> None:
+    _need("strace")
+    ran = runner.traced("strace", "-e", "trace=none", "sh", "-c", "cd /app; echo $?", options=_AUTO)
+    assert ran.out in ("1\n", "2\n"), ran
+    assert "a debugger traces: EACCES" in ran.err, ran
+
+
+def test_a_debugger_is_killed_with_the_tool(runner: Runner, program: Path) -> None:
+    _need("gdb")
+    script = _commands(runner, *_QUIET, "break main.look", "run", "shell sleep 1000")
+    process = subprocess.Popen(
+        [*tool(), "-t", "demo", *_AUTO, "--", *_gdb(script, "--args", program, _ADDRESS)],
+        cwd=runner.folder, env=runner.environment_for({}), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    until(lambda: any("sleep" in _text(Path(f"/proc/{pid}/comm")) for pid in _below(process.pid)), "it has stopped", 60)
+    everybody = list(_below(process.pid))
+    process.kill()
+    process.wait()
+    until(lambda: all(_state(pid) in ("", "Z") for pid in everybody), "all have ended")
+
+
+def _state(pid: int) -> str:
+    found = _text(Path(f"/proc/{pid}/stat"))
+    return found.rpartition(")")[2].split()[0] if found else ""
