@@ -41,7 +41,7 @@ class FsMode(enum.Enum):
 class FileConfig:
     """What the file decisions depend on. Patterns are text; places of this machine are bytes, empty if unknown.
 
-    `volumes`: where the pod's volumes are mounted. `hides_aws`: `feature.magic.aws`. `from_pod`: the program is the pod's own,
+    `executables`: the program, and what it debugs. `volumes`: where the pod's volumes are mounted. `hides_aws`: `feature.magic.aws`. `from_pod`: the program is the pod's own,
     so that only what is this machine's by nature is local.
     """
 
@@ -54,7 +54,7 @@ class FileConfig:
     home: bytes = b""
     working_directory: bytes = b""
     temporary_directory: bytes = b"/tmp"
-    executable: bytes = b""
+    executables: tuple[bytes, ...] = ()
     volumes: tuple[bytes, ...] = ()
     hides_aws: bool = True
     from_pod: bool = False
@@ -184,9 +184,8 @@ class PathRules:
     def _own_places(self, config: FileConfig) -> list[str]:
         trees = [self._place(config.working_directory), self._place(config.temporary_directory)]
         places = [rf"{tree}(?:/|\Z)" for tree in trees if tree]
-        executable = self._place(config.executable)
-        if executable:
-            places.append(rf"{executable}\Z")
+        programs = [self._place(executable) for executable in config.executables]
+        places += [rf"{program}\Z" for program in programs if program]
         home = self._place(config.home)
         if home is not None:
             places.append(rf"{home}/\.")

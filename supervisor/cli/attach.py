@@ -49,7 +49,7 @@ def run_attached(flags: Flags, pid: int, stats_file: Path | None) -> int:
     """The exit status for the tool; dies by the process's signal if that died by one. UsageError as it comes."""
     inherited = Inherited.now()
     occupy_standard_files()
-    config = load(flags, Machine(os.environ, os.getcwdb(), _program(pid)))
+    config = load(flags, Machine(os.environ, os.getcwdb(), (_program(pid),)))
     target = target_of(config)
     examine(pid)
     for warning in config.warnings:

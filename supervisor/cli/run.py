@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...syscalls.path_rules import FsMode
+from ..config.engine import is_debugger
 from ..config.load import Config, Machine, load
 from ..config.overlays import Flags
 from ..config.target import DemoSpec, PodSpec, ProcessSpec
@@ -31,8 +32,8 @@ def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
     occupy_standard_files()
     if not arguments and not flags.from_pod:
         raise UsageError("no command: give -- CMD ARGS after the options", EXIT_USAGE)
-    executable = b"" if flags.from_pod else _absolute(arguments[0])
-    config = load(flags, Machine(os.environ, os.getcwdb(), executable))
+    executables = () if flags.from_pod else _executables(arguments)
+    config = load(flags, Machine(os.environ, os.getcwdb(), executables))
     target = target_of(config)
     for warning in config.warnings:
         sys.stderr.write(f"mirrord-trace: warning: {warning}\n")
@@ -66,9 +67,11 @@ def relay_settings(config: Config) -> RelaySettings:
     )
 
 
-def _absolute(program: str) -> bytes:
-    found = shutil.which(program)
-    return os.path.abspath(os.fsencode(found)) if found else b""
+# CMD and, if it is a debugger, the programs of this machine among its arguments: it reads what it executes.
+def _executables(arguments: Sequence[str]) -> tuple[bytes, ...]:
+    named = [word for word in arguments[1:] if "/" in word] if is_debugger(arguments[0]) else []
+    found = [os.fsencode(program) for name in (arguments[0], *named) if (program := shutil.which(name))]
+    return tuple(place(program) for program in found for place in (os.path.abspath, os.path.realpath))
 
 
 def target_of(config: Config) -> Target:

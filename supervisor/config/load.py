@@ -73,11 +73,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the configuration needs to know of this machine. `executable`: absolute path of CMD, empty if unknown."""
+    """What the configuration needs to know of this machine. `executables`: absolute paths of CMD and of what it debugs."""
 
     environ: Mapping[str, str]
     working_directory: bytes
-    executable: bytes = b""
+    executables: tuple[bytes, ...] = ()
 
 
 def load(flags: Flags, machine: Machine) -> Config:
@@ -169,7 +169,7 @@ def _files(feature: schema.Feature, flags: Flags, machine: Machine) -> FileConfi
         home=os.fsencode(machine.environ.get("HOME", "")),
         working_directory=machine.working_directory,
         temporary_directory=os.fsencode(machine.environ.get("TMPDIR") or "/tmp"),
-        executable=machine.executable,
+        executables=machine.executables,
         hides_aws=default(feature.magic.aws, True),
         from_pod=flags.from_pod,
     )

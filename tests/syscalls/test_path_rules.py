@@ -16,7 +16,7 @@ MACHINE = {
     "home": b"/users/ann",
     "working_directory": b"/work/shop+1",
     "temporary_directory": b"/scratch",
-    "executable": b"/build/out/server",
+    "executables": (b"/build/out/server",),
 }
 
 
@@ -309,7 +309,7 @@ def test_mapping_comes_first() -> None:
 
 
 def test_the_root_as_a_place_makes_nothing_local() -> None:
-    config: dict[str, Any] = {"working_directory": b"/", "temporary_directory": b"/", "executable": b"/", "home": b"/"}
+    config: dict[str, Any] = {"working_directory": b"/", "temporary_directory": b"/", "executables": (b"/",), "home": b"/"}
     assert decide(b"/data/x", **config).route is Route.REMOTE
     assert decide(b"/.kube/config", **config).route is Route.MISSING
     assert decide(b"/.hidden", **config).route is Route.LOCAL

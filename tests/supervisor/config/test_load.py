@@ -39,7 +39,7 @@ class Loader:
             (self.directory / "m.json").write_text(json.dumps(tree))
             given["config_file"] = "m.json"
         environ = {**ENVIRON, **{f"MIRRORD_{name}": value for name, value in variables.items()}}
-        return load(Flags(**given), Machine(environ, os.fsencode(self.directory), b"/out/server"))
+        return load(Flags(**given), Machine(environ, os.fsencode(self.directory), (b"/out/server",)))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_defaults(loaded: Loader, tmp_path: Path) -> None:
         home=b"/home/ann",
         working_directory=os.fsencode(tmp_path),
         temporary_directory=b"/scratch",
-        executable=b"/out/server",
+        executables=(b"/out/server",),
     )
     assert config == Config(
         None, KubeSettings(), AgentSettings(), EnvConfig(), PolicyConfig(files=files), config.key, False, False, (),
