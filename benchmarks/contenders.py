@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TOOL = str(Path(sys.executable).parent / "mirrord-trace")
 _TRIES = 3
-OURS = ("mirrord-trace, Python", "mirrord-trace, compiled")
+OURS = ("mirrord-trace, Python", "mirrord-trace, compiled", "mirrord-trace, notify")
 SKIPPED = "mirrord-trace, skipped"
 
 
@@ -53,10 +53,11 @@ def contenders(
     found += [Contender("strace", strace), Contender("proot", ("proot",))]
     if ptrace_loop:
         found.append(Contender("python-ptrace", (sys.executable, str(HERE / "ptrace_loop.py")), slow=True))
-    for name, loop in zip(OURS, ("python", "compiled"), strict=True):
+    for name, loop in zip(OURS, ("python", "compiled", ""), strict=True):
+        engine = "ptrace" if loop else "notify"
         # git and go are among the measured programs.
         variables = {"MIRRORD_TRACE_LOOP": loop, "MIRRORD_SKIP_BUILD_TOOLS": "false"}
-        found.append(Contender(name, (TOOL, "-t", "demo", "--"), variables))
+        found.append(Contender(name, (TOOL, "-t", "demo", "--engine", engine, "--"), variables))
     if skipped:
         found.append(Contender(SKIPPED, (TOOL, "-t", "demo", "--skip-processes", ";".join(skipped), "--")))
     present = [one for one in found if not one.words or shutil.which(one.words[0])]

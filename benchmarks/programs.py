@@ -1,4 +1,4 @@
-"""Whole programs: native, under strace, proot and both loops of mirrord-trace, interleaved in one run.
+"""Whole programs: native, under strace, proot and mirrord-trace (both loops, both engines), interleaved in one run.
 
     python -m benchmarks programs [--rounds N] [--files N] [--only NAME,...] [--urgent] [--json FILE] [--svg FILE]
 

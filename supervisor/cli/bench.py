@@ -21,6 +21,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
+from ..notify.availability import Support, support
 from ..tracer import compiled
 
 _TOOL = (sys.executable, "-c", "from mirrord_trace.supervisor.cli.main import main; main()")
@@ -127,8 +128,11 @@ def _loops(target: str) -> dict[str, Callable[[], dict[str, float]]]:
     contenders = {"native": lambda: _measure(program)}
     for loop in ("python", "compiled"):
         if loop == "python" or _is_built():
-            words = (*_TOOL, "-t", target, "--", *program)
+            words = (*_TOOL, "-t", target, "--engine", "ptrace", "--", *program)
             contenders[f"mirrord-trace, {loop}"] = lambda words=words, loop=loop: _measure(words, loop)  # type: ignore[misc]
+    if _is_notified():
+        notified = (*_TOOL, "-t", target, "--engine", "notify", "--", *program)
+        contenders["mirrord-trace, notify"] = lambda: _measure(notified)
     if shutil.which("strace"):
         strace = ("strace", "-f", "--seccomp-bpf", "-e", "trace=openat,access,connect", "-o", os.devnull, *program)
         contenders["strace --seccomp-bpf"] = lambda: _measure(strace)
@@ -139,6 +143,10 @@ def _is_built() -> bool:
     return compiled.built() is not None
 
 
+def _is_notified() -> bool:
+    return support() in (Support.KILLABLE, Support.PLAIN)
+
+
 def _measure(words: Sequence[str], loop: str = "") -> dict[str, float]:
     found: dict[str, float] = json.loads(_run(words, loop, subprocess.PIPE))
     return found
@@ -147,17 +155,20 @@ def _measure(words: Sequence[str], loop: str = "") -> dict[str, float]:
 def _programs(folder: Path, target: str, in_pod: bool, command: Sequence[str]) -> dict[str, Callable[[], dict[str, float]]]:
     config, stats = folder / "local.json", folder / "stats.json"
     config.write_text(json.dumps({} if in_pod else _LOCAL))
-    words = (*_TOOL, "-t", target, "-f", str(config), "--stats-file", str(stats), "--", *command)
+    options = ("-t", target, "-f", str(config), "--stats-file", str(stats))
 
     def native() -> dict[str, float]:
         seconds = _timed(command)
         return {"program": seconds, "with start and end": seconds}
 
-    def supervised() -> dict[str, float]:
-        seconds = _timed(words)
+    def supervised(engine: str) -> dict[str, float]:
+        seconds = _timed((*_TOOL, *options, "--engine", engine, "--", *command))
         return {"program": float(json.loads(stats.read_text())["seconds"]), "with start and end": seconds}
 
-    return {"native": native, "mirrord-trace": supervised}
+    contenders = {"native": native, "mirrord-trace": lambda: supervised("ptrace")}
+    if _is_notified():
+        contenders["mirrord-trace, notify"] = lambda: supervised("notify")
+    return contenders
 
 
 def _timed(words: Sequence[str]) -> float:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..notify.availability import Support, support
 from ..tracer import compiled
 from .file_system import mounting
 from .finding import Finding
@@ -79,6 +80,21 @@ def seccomp(proc: Path = Path("/proc")) -> Finding:
         return Finding("seccomp", "ok", "filters may stop the program for its tracer", why)
     what = "the kernel was built without seccomp filters" if not actions else "the action `trace` is not available"
     return Finding("seccomp", "missing", what, why, "use a kernel with CONFIG_SECCOMP_FILTER")
+
+
+def user_notification(offered: Callable[[], Support] = support) -> Finding:
+    """seccomp_unotify(2): tried on a child of our own."""
+    why = "--engine notify, by which programs may be debugged, is told of system calls that way"
+    found = offered()
+    if found is Support.KILLABLE:
+        return Finding("notification", "ok", "a filter may tell us of system calls", why)
+    if found is Support.PLAIN:
+        what = "there, but signals interrupt calls that have begun, which are then made twice"
+        return Finding("notification", "warn", what, why, "use Linux 5.19 or later for --engine notify")
+    if found is Support.FORBIDDEN:
+        return Finding("notification", "warn", "pidfd_getfd(2) is forbidden", why, "use --engine ptrace, the default")
+    remedy = "use --engine ptrace, the default; debuggers take Linux 5.9 or later"
+    return Finding("notification", "warn", "filters cannot notify of system calls here", why, remedy)
 
 
 def yama(proc: Path = Path("/proc")) -> Finding:
@@ -167,6 +183,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     python,
     loop,
     seccomp,
+    user_notification,
     yama,
     nested_tracing,
     tracing,

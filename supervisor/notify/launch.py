@@ -6,19 +6,17 @@ until the supervisor has taken a duplicate by pidfd_getfd(2); it makes no filter
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 from functools import partial
 from typing import NoReturn
 
 from ..errors import UsageError
-from ..tracer import filter as seccomp
 from ..tracer.launch import Inherited, Launched, Start, become
 from ..tracer.tracee import duplicate_of
+from .availability import install_with_listener
 from .guard import start_guard
 from .listener import Listener
-
-_FLAGS = seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER | seccomp.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
 
 class Supervised(Launched):
@@ -46,11 +44,11 @@ def launch(start: Start, inherited: Inherited) -> Supervised:
     guard, pid, events = start_guard(program)
     for fd in (failure_write, number_write, go_read):
         os.close(fd)
-    os.write(go_write, b".")
     try:
+        _tell_to_go_on(go_write)
         number = int(os.read(number_read, 16) or b"-1")
         listener = _take(pid, number)
-        os.write(go_write, b".")
+        _tell_to_go_on(go_write)
     finally:
         os.close(number_read)
         os.close(go_write)
@@ -58,6 +56,11 @@ def launch(start: Start, inherited: Inherited) -> Supervised:
         failure = Launched(pid, failure_read).failure(start.arguments[0] if start.arguments else "")
         raise failure or UsageError("cannot supervise by seccomp user notification: the program's process has ended")
     return Supervised(pid, failure_read, guard, events, listener)
+
+
+def _tell_to_go_on(go: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it has failed already, and says why by the other pipe
+        os.write(go, b".")
 
 
 def _take(pid: int, number: int) -> Listener | None:
@@ -70,21 +73,8 @@ def _take(pid: int, number: int) -> Listener | None:
 
 
 def _install(number: int, go: int, code: bytes) -> None:
-    listener = _put(code)
+    listener, _ = install_with_listener(code)
     os.write(number, b"%d" % listener)
     os.close(number)
     os.read(go, 1)
     os.close(listener)
-
-
-def _put(code: bytes) -> int:
-    for flags in (_FLAGS, seccomp.SECCOMP_FILTER_FLAG_NEW_LISTENER):
-        try:
-            try:
-                return seccomp.install(code, no_new_privs=False, flags=flags)
-            except PermissionError:
-                return seccomp.install(code, no_new_privs=True, flags=flags)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

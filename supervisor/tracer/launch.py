@@ -71,6 +71,8 @@ class Launched:
         step, number = report[0].decode(), int(report[1])
         if step == "chdir":
             return UsageError(f"cannot start in the pod's working directory: {os.strerror(number)}")
+        if number == errno.EBUSY and step != "exec":
+            return UsageError("cannot supervise by seccomp user notification what is supervised by it already")
         if step != "exec":
             return UsageError(f"cannot put the seccomp filter on the program: {os.strerror(number)}; see mirrord-trace doctor")
         if number == errno.EACCES and not _exists(program):

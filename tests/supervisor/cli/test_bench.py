@@ -58,17 +58,18 @@ def test_calls_as_json(runs: list[tuple[Sequence[str], str]], monkeypatch: pytes
     monkeypatch.setattr(module.shutil, "which", lambda name: "/usr/bin/strace")
     monkeypatch.setattr(module, "_is_built", lambda: True)
     shown = json.loads(CliRunner().invoke(bench, ["-r", "2", "-o", "json"]).stdout)
-    names = ["native", "mirrord-trace, python", "mirrord-trace, compiled", "strace --seccomp-bpf"]
+    names = ["native", "mirrord-trace, python", "mirrord-trace, compiled", "mirrord-trace, notify", "strace --seccomp-bpf"]
     assert [(cost["call"], cost["contender"]) for cost in shown["costs"]] == [(call, name) for call in CALLS for name in names]
     assert {cost["ratio"] for cost in shown["costs"]} == {1.0}
-    assert [loop for _, loop in runs] == ["", "python", "compiled", ""] * 3
+    assert [loop for _, loop in runs] == ["", "python", "compiled", "", ""] * 3
 
 
 def test_a_program_as_a_table(runs: list[tuple[Sequence[str], str]]) -> None:
     done = CliRunner().invoke(bench, ["-r", "1", "--", "cmd", "-o", "x"])
     assert done.exit_code == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["program", "program", "with", "with"]
-    assert [tuple(words[-3:]) for words, _ in runs] == [("cmd", "-o", "x")] * 4
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["program"] * 3 + ["with"] * 3
+    assert [tuple(words[-3:]) for words, _ in runs] == [("cmd", "-o", "x")] * 6
+    assert [words[words.index("--engine") + 1] for words, _ in runs if "--engine" in words] == ["ptrace", "notify"] * 2
     assert "demo" in runs[1][0]
 
 

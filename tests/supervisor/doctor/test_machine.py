@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mirrord_trace.supervisor.doctor import machine
+from mirrord_trace.supervisor.notify.availability import Support
 
 
 def proc(folder: Path, **files: str) -> Path:
@@ -38,6 +39,13 @@ def test_seccomp(tmp_path: Path) -> None:
     assert machine.seccomp(tmp_path).level == "missing"
     assert machine.seccomp(proc(tmp_path, **{name: "kill_process errno allow\n"})).level == "missing"
     assert machine.seccomp(proc(tmp_path, **{name: "kill_process trap errno trace log allow\n"})).level == "ok"
+
+
+@pytest.mark.parametrize("offered", list(Support))
+def test_user_notification(offered: Support) -> None:
+    finding = machine.user_notification(lambda: offered)
+    assert finding.level == ("ok" if offered is Support.KILLABLE else "warn")
+    assert bool(finding.remedy) == (offered is not Support.KILLABLE)
 
 
 @pytest.mark.parametrize(("scope", "level"), [("0", "ok"), ("1", "ok"), ("2", "missing"), ("3", "missing")])
