@@ -5,8 +5,8 @@ everything that loses its parent comes (PR_SET_CHILD_SUBREAPER), and which the k
 (PR_SET_PDEATHSIG): then it kills all that descends from it, until nothing is left. It also waits for the program, tells
 the supervisor how it stops and ends, and ends itself when no descendant is left.
 
-It is a witness, as tracer/doorbell.py: it is in the tool's process group and takes no signal, so a signal that is
-pending here as well was sent to the whole group.
+It is a witness, as tracer/doorbell.py: it is in the tool's process group and nobody else knows it, so a signal that it
+gets, too, was sent to the whole group.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ..forking import fork
+from ..tracer.doorbell import SENT
 from .descendants import descendants
 
 _PR_SET_PDEATHSIG = 1
@@ -30,8 +31,12 @@ _EVENTS_FD = 3
 DEATH = signal.SIGRTMAX
 """What the kernel sends when the supervisor has died."""
 
-FORGET = signal.SIGRTMAX - 1
-"""From the supervisor: signals that are pending here have been looked at."""
+ASK = signal.SIGRTMAX - 1
+"""From the supervisor: answer, once all signals that came before this have been told. The kernel hands out lower ones first."""
+
+GOT = b"got "
+ANSWER = b"."
+"""What is told beside wait statuses: a signal that some process has sent, and the answer to `ASK`."""
 
 _PAUSE_S = 0.01
 
@@ -39,7 +44,8 @@ _PAUSE_S = 0.01
 def start_guard(program: Callable[[], NoReturn]) -> tuple[int, int, int]:
     """Start the guard, and by it `program` (run in the first process). Returns the guard's pid, the program's, and a pipe.
 
-    On the pipe come the program's wait statuses, one a line; its end is the end of the last descendant.
+    On the pipe come the program's wait statuses, `GOT` with a number, and `ANSWER`, one a line; its end is the end of the last
+    descendant. UsageError if there may be no further process.
     """
     events, told = os.pipe()
     supervisor = os.getpid()
@@ -76,15 +82,15 @@ def _guard(program: Callable[[], NoReturn], told: int, supervisor: int) -> NoRet
 
 
 def _watch(first: int, supervisor: int) -> None:
-    heeded = {signal.SIGCHLD, DEATH, FORGET}
     while _reap(first, supervisor):
         if os.getppid() != supervisor:
             _kill_all()
             return
-        taken = signal.sigwaitinfo(heeded).si_signo
-        if taken == FORGET:
-            while signal.sigtimedwait(signal.valid_signals() - heeded, 0) is not None:
-                continue
+        taken = signal.sigwaitinfo(signal.valid_signals())
+        if taken.si_signo == ASK:
+            _tell(ANSWER)
+        elif taken.si_code in SENT and taken.si_pid != supervisor:
+            _tell(GOT + b"%d" % taken.si_signo)
 
 
 def _reap(first: int, supervisor: int) -> bool:

@@ -21,7 +21,7 @@ INSIDE = Path(__file__).with_name("inside.py")
 LOCAL = {"feature": {"env": False, "fs": "local", "network": False, "hostname": False}}
 _TIME_LIMIT_S = 60
 
-ENGINE = os.environ.get("TEST_ENGINE", "ptrace")
+ENGINE = os.environ.get("TEST_ENGINE") or "ptrace"
 """By which engine programs are supervised: the suite is run once for each."""
 
 Argument = str | Path

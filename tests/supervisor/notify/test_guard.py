@@ -9,8 +9,7 @@ import time
 from typing import NoReturn
 
 from mirrord_trace.supervisor.notify.descendants import descendants
-from mirrord_trace.supervisor.notify.guard import FORGET, start_guard
-from mirrord_trace.supervisor.tracer.doorbell import pending
+from mirrord_trace.supervisor.notify.guard import ANSWER, ASK, GOT, start_guard
 from rig import apart
 
 
@@ -38,13 +37,19 @@ def test_stops_and_the_end_of_the_program_and_of_what_it_leaves_behind() -> None
 
 
 @apart
-def test_signals_of_the_group_stay_pending_until_they_are_forgotten() -> None:
+def test_signals_of_the_group_are_told_before_the_answer() -> None:
     guard, first, events = start_guard(lambda: _shell("exec sleep 100"))
-    os.kill(guard, signal.SIGHUP)
-    assert pending(guard, signal.SIGHUP)
-    os.kill(guard, FORGET)
-    while pending(guard, signal.SIGHUP):
-        pass
+    if os.fork() == 0:
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(guard, number)
+        os._exit(0)
+    os.wait()
+    os.kill(guard, signal.SIGCONT)
+    os.kill(guard, ASK)
+    told = b""
+    while not told.endswith(ANSWER + b"\n"):
+        told += os.read(events, 100)
+    assert told.split(b"\n")[:-1] == [GOT + b"%d" % signal.SIGHUP, GOT + b"%d" % signal.SIGTERM, ANSWER]
     os.kill(first, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(_statuses(events)[-1]) == -signal.SIGKILL
     os.waitpid(guard, 0)

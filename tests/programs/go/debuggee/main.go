@@ -1,6 +1,6 @@
 // debuggee: a program of several threads that looks at its pod, for debuggers to stop.
 //
-// With an address it connects there. With "wait" it goes on looking until it gets SIGTERM.
+// With an address it connects there. With "wait" it goes on looking until it gets SIGTERM, with "aloud" it tells each time.
 package main
 
 import (
@@ -69,6 +69,14 @@ func main() {
 	for _, line := range lookAll(address) {
 		fmt.Println(line)
 	}
+	tally(1, address)
+}
+
+// tally is where a single thread comes, after all have looked.
+func tally(rounds int, address string) {
+	if len(os.Args) > 3 {
+		fmt.Println("round", rounds, "at", address)
+	}
 }
 
 func wait(address string) {
@@ -84,6 +92,7 @@ func wait(address string) {
 		case <-time.After(20 * time.Millisecond):
 			lookAll(address)
 			rounds++
+			tally(rounds, address)
 		}
 	}
 }
