@@ -1,4 +1,4 @@
-"""What a stop costs: native, a minimal C tracer, strace, proot, python-ptrace and mirrord-trace, in one run: both loops, both engines.
+"""What a stop costs: native, a minimal C tracer, strace, proot, python-ptrace, and both loops and engines of mirrord-trace.
 
     python -m benchmarks stops [--rounds N] [--cpus any|same] [--urgent] [--json FILE] [--svg FILE]
 

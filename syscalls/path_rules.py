@@ -41,8 +41,8 @@ class FsMode(enum.Enum):
 class FileConfig:
     """What the file decisions depend on. Patterns are text; places of this machine are bytes, empty if unknown.
 
-    `executables`: the program, and what it debugs. `volumes`: where the pod's volumes are mounted. `hides_aws`: `feature.magic.aws`. `from_pod`: the program is the pod's own,
-    so that only what is this machine's by nature is local.
+    `executables`: the program, and what it debugs. `volumes`: where the pod's volumes are mounted. `hides_aws`:
+    `feature.magic.aws`. `from_pod`: the program is the pod's own, so that only what is this machine's by nature is local.
     """
 
     mode: FsMode = FsMode.READ

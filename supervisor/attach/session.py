@@ -15,10 +15,9 @@ from ...syscalls.context import Context
 from ...syscalls.net import refusals
 from ...syscalls.table import checks, handlers, rows
 from ..forking import start
-from ..session import Session, raise_descriptor_limit
+from ..session import AnyLoop, Session, raise_descriptor_limit
 from ..tracer import arch
 from ..tracer.doorbell import Doorbell
-from ..tracer.loop import Loop
 from ..tracer.stops import Ended
 from ..tracer.sweep import Sweeper
 from ..tracer.tracee import duplicate_of
@@ -100,7 +99,7 @@ class AttachSession(Session):
         self._show_calls(driver)
         return driver
 
-    def _give_up(self, loop: Loop) -> None:
+    def _give_up(self, loop: AnyLoop) -> None:
         # Not our program to end. What it asks for from now on is this machine's, as it was before.
         assert isinstance(loop, AttachLoop)
         self._notice("lost", self._asks.lost)

@@ -18,12 +18,18 @@ from ..config.load import Config, Machine, load
 from ..config.overlays import Flags
 from ..config.target import DemoSpec, PodSpec, ProcessSpec
 from ..errors import EXIT_USAGE, UsageError
+from ..notify.availability import is_outranked
 from ..relay.process import RelaySettings, start_relay
 from ..session import Options, Session
 from ..targets.base import Target
 from ..tracer.doorbell import Doorbell
 from ..tracer.launch import Inherited
 from ..tracer.stops import Ended
+
+_OUTRANKED = (
+    "another supervisor is told of system calls first, and what it answers is not seen here: mirrord-trace --engine notify "
+    "around this one, or a container's"
+)
 
 
 def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
@@ -39,6 +45,8 @@ def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
         sys.stderr.write(f"mirrord-trace: warning: {warning}\n")
     if not config.engine.is_notify(arguments):
         Doorbell().remove()  # fails at once, and with the reason, where this process may not trace its children
+        if is_outranked():
+            sys.stderr.write(f"mirrord-trace: warning: {_OUTRANKED}\n")
     session = Session(config, Options(stats_file), start_relay(target, relay_settings(config)), inherited)
     return exit_status(session.run(arguments))
 

@@ -91,6 +91,9 @@ def user_notification(offered: Callable[[], Support] = support) -> Finding:
     if found is Support.PLAIN:
         what = "there, but signals interrupt calls that have begun, which are then made twice"
         return Finding("notification", "warn", what, why, "use Linux 5.19 or later for --engine notify")
+    if found is Support.TAKEN:
+        remedy = "run mirrord-trace outside of the other one, or outside of the container"
+        return Finding("notification", "warn", "somebody else is told of this process's system calls", why, remedy)
     if found is Support.FORBIDDEN:
         return Finding("notification", "warn", "pidfd_getfd(2) is forbidden", why, "use --engine ptrace, the default")
     remedy = "use --engine ptrace, the default; debuggers take Linux 5.9 or later"

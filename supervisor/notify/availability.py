@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import errno
 import os
@@ -15,18 +14,21 @@ from ..tracer.tracee import duplicate_of
 from .listener import Listener
 
 _NO_NOTIFICATION = 0
+_NOT_TO_BE_HAD, _BUSY = -1, -2
 
 
 class Support(enum.Enum):
     """`KILLABLE`: all of it. `PLAIN`: a signal may interrupt a call that has begun, which is then begun again.
 
-    `NONE`: no listener, or it cannot give descriptors away (before Linux 5.9). `FORBIDDEN`: pidfd_getfd(2) is.
+    `NONE`: no listener, or it cannot give descriptors away (before Linux 5.9). `FORBIDDEN`: pidfd_getfd(2) is. `TAKEN`: there
+    is a listener around us already, mirrord-trace's or a container's, and there can be one only.
     """
 
     KILLABLE = "killable"
     PLAIN = "plain"
     NONE = "none"
     FORBIDDEN = "forbidden"
+    TAKEN = "taken"
 
 
 def install_with_listener(code: bytes) -> tuple[int, bool]:
@@ -45,6 +47,13 @@ def install_with_listener(code: bytes) -> tuple[int, bool]:
             if error.errno != errno.EINVAL:
                 raise
     raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def is_outranked() -> bool:
+    """Whether what runs here may have a listener, which is told of calls before any tracer is (seccomp(2))."""
+    with open("/proc/self/status", "rb") as status:
+        is_filtered = b"\nSeccomp:\t2\n" in status.read()
+    return is_filtered and support() is Support.TAKEN
 
 
 def support() -> Support:
@@ -66,9 +75,11 @@ def support() -> Support:
 # In the child: a filter that notifies of nothing. Waits to be killed, so that its descriptor is there to be looked at.
 def _offer(write: int) -> None:
     try:
-        fd, killable = -1, False
-        with contextlib.suppress(OSError):
+        killable = False
+        try:
             fd, killable = install_with_listener(seccomp.program([], arch.native().audit))
+        except OSError as error:
+            fd = _BUSY if error.errno == errno.EBUSY else _NOT_TO_BE_HAD
         os.write(write, b"%d %d\n" % (fd, killable))
         while True:
             signal.pause()
@@ -77,13 +88,13 @@ def _offer(write: int) -> None:
 
 
 def _told(read: int) -> tuple[int, bool]:
-    fd, killable = map(int, os.read(read, 64).split() or (-1, 0))
+    fd, killable = map(int, os.read(read, 64).split() or (_NOT_TO_BE_HAD, 0))
     return fd, bool(killable)
 
 
 def _tried(child: int, number: int, killable: bool) -> Support:
     if number < 0:
-        return Support.NONE
+        return Support.TAKEN if number == _BUSY else Support.NONE
     try:
         listener = Listener(duplicate_of(child, number))
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...syscalls.actions import Handling, Scratch
@@ -19,11 +20,11 @@ class NotifiedCall(ActiveCall):
     """A call whose thread waits for our answer.
 
     `socket`: what it waits for on a socket, or None. `is_away`: carried out by a thread of ours.
-    `borrowed`: the thread has a tracer for this call, which answers it. `is_taken_back`: the
-    thread has been let go to take a signal, and makes the call again (see `Driver.tick`).
+    `borrowed`: the thread has a tracer for this call, which answers it; `wanted`: what it was borrowed for.
+    `is_taken_back`: the thread has been let go to take a signal, and makes the call again (see `Driver.tick`).
     """
 
-    __slots__ = ("borrowed", "id", "is_away", "is_taken_back", "socket", "task")
+    __slots__ = ("borrowed", "id", "is_away", "is_taken_back", "socket", "task", "wanted")
 
     def __init__(self, note: Notification, task: Tracee, name: str, handling: Handling) -> None:
         super().__init__(note.sysno, note.args, note.ip, 0, name, handling)
@@ -31,6 +32,7 @@ class NotifiedCall(ActiveCall):
         self.task = task
         self.socket: SocketCall | None = None
         self.borrowed: Borrowed | None = None
+        self.wanted: tuple[str, Mapping[int, int | Scratch]] = ("", {})
         self.is_away = False
         self.is_taken_back = False
 

@@ -4,8 +4,9 @@ The same vocabulary as tracer/driver.py, by other means:
 - `Continue` lets the kernel run the call; `Return` and errnos answer it, memory is written before.
 - `GiveFile`: our open file becomes the thread's by SECCOMP_IOCTL_NOTIF_ADDFD.
 - `Run`: nobody can change the arguments of a call here. What only concerns files and sockets is done on the thread's behalf
-  (paths.py, sockets.py); what concerns the process itself (chdir, execve of the pod's files) is done by the thread under
-  a tracer that is there for this one call (borrow.py), if it has none already.
+  (paths.py, sockets.py); what concerns the process itself (chdir, execve of the pod's files), and what gives a descriptor
+  that cannot be given away (O_PATH), is done by the thread under a tracer that is there for this one call (borrow.py), if
+  it has none already.
 - `Trap` has nothing to do: the filter has all rows from the start.
 """
 
@@ -39,10 +40,10 @@ from ...syscalls.quick import Quick
 from ...syscalls.table import Handler
 from ..errors import InternalError, TraceeGone
 from ..tracer.arch import Arch
-from ..tracer.call import UNKNOWN_RESULT, Phase
+from ..tracer.call import UNKNOWN_RESULT, Phase, Replaced
 from ..tracer.driver import Observer
 from . import paths, sockets
-from .borrow import Borrowed
+from .borrowing import Borrowing
 from .calls import Frame, NotifiedCall
 from .immediate import give, uname
 from .listener import Listener, Notification
@@ -98,13 +99,15 @@ class Driver:
         self._names = {number: name for name, number in arch.syscall_numbers.items()}
         self._exec = self._numbers["execve"]
         self._workers = Workers()
+        self._borrowing: Borrowing
         self._listener: Listener
-        self._tasks: Tasks
+        self.tasks: Tasks
         self._loop: Surroundings
 
     def start(self, listener: Listener, tasks: Tasks, loop: Surroundings) -> None:
         """Before the first notification."""
-        self._listener, self._tasks, self._loop = listener, tasks, loop
+        self._listener, self.tasks, self._loop = listener, tasks, loop
+        self._borrowing = Borrowing(self, listener, loop.post)
 
     @property
     def observer(self) -> Observer | None:
@@ -134,13 +137,13 @@ class Driver:
         try:
             self._begin(note, *found)
         except TraceeGone:
-            self._abandon(note.tid)
+            self.abandon(note.tid)
         return True
 
     def _begin(self, note: Notification, name: str, handler: Handler) -> None:
         if note.tid in self.calls and self._goes_on(note):
             return
-        task = self._tasks.get(note.tid)
+        task = self.tasks.get(note.tid)
         quick = self._quick.get(note.sysno)
         if quick is not None and quick(self.context, task, note.args):
             self._listener.go_on(note.id)
@@ -154,7 +157,7 @@ class Driver:
     def _goes_on(self, note: Notification) -> bool:
         call = self.calls[note.tid]
         if not (call.is_taken_back and call.sysno == note.sysno and call.args == note.args and call.ip == note.ip):
-            self._abandon(note.tid)
+            self.abandon(note.tid)
             return False
         call.id, call.is_taken_back = note.id, False
         answer, call.answer = call.answer, None
@@ -162,7 +165,8 @@ class Driver:
             self._answered(call, answer)
         return True
 
-    def _abandon(self, tid: int) -> None:
+    def abandon(self, tid: int) -> None:
+        """Give up the call in progress of this thread, if any."""
         call = self.calls.pop(tid, None)
         if call is None:
             return
@@ -177,7 +181,7 @@ class Driver:
     def close(self) -> None:
         """Nobody is left: what is held for calls is let go."""
         for tid in list(self.calls):
-            self._abandon(tid)
+            self.abandon(tid)
 
     def tick(self) -> None:
         """Now and then: calls whose thread has died are given up, and those whose thread has a signal to take end.
@@ -185,27 +189,27 @@ class Driver:
         With WAIT_KILLABLE_RECV nothing but this ends the wait of a thread. Everything that is asked of the pod is bounded and
         is simply made again after the signal, when its reply is still there. A call on a socket ends as the kernel's.
         """
-        self._tasks.forget()
+        self.tasks.forget()
         for tid, call in list(self.calls.items()):
             if call.borrowed is not None:
                 continue
             if call.is_taken_back:
                 self._drop_if_ended(tid)
             elif not self._listener.is_valid(call.id):
-                self._abandon(tid)
+                self.abandon(tid)
             elif call.task.has_pending_signal():
                 self._interrupt(tid, call)
 
     def _drop_if_ended(self, tid: int) -> None:
         if not os.path.exists(f"/proc/{tid}"):
-            self._abandon(tid)
+            self.abandon(tid)
 
     def _interrupt(self, tid: int, call: NotifiedCall) -> None:
         # A restart code without a signal of this very thread would reach the program.
         is_own = tid == call.task.tgid or has_own_signal(tid)
         if call.socket is not None:
             restarts = is_own and not call.socket.has_timeout
-            self._abandon(tid)
+            self.abandon(tid)
             self._listener.answer(call.id, _RESTART if restarts else -errno.EINTR)
         elif call.ask_id and is_own:
             call.is_taken_back = True
@@ -232,7 +236,7 @@ class Driver:
 
     def _answered(self, call: NotifiedCall, answer: Answer) -> None:
         if isinstance(answer.message, Failed):
-            self._throw(call, SyscallError(answer.message.errno or errno.EIO, text=answer.message.text))
+            self.throw(call, SyscallError(answer.message.errno or errno.EIO, text=answer.message.text))
         else:
             self.step(call, answer)
 
@@ -240,7 +244,8 @@ class Driver:
         """Hand an outcome to the handler and carry out what it does next."""
         self._advance(call, lambda: call.handling.send(outcome))
 
-    def _throw(self, call: NotifiedCall, error: SyscallError) -> None:
+    def throw(self, call: NotifiedCall, error: SyscallError) -> None:
+        """As `step`, for what has failed."""
         self._advance(call, lambda: call.handling.throw(error))
 
     def _advance(self, call: NotifiedCall, handler_goes_on: Callable[[], Action]) -> None:
@@ -254,7 +259,7 @@ class Driver:
             else:
                 self._act(call, action)
         except TraceeGone:
-            self._abandon(call.task.tid)
+            self.abandon(call.task.tid)
 
     def _act(self, call: NotifiedCall, action: Action) -> None:
         if isinstance(action, Ask):
@@ -274,7 +279,7 @@ class Driver:
         if isinstance(final, Continue):
             self._observe(call, UNKNOWN_RESULT, final.decision)
             if call.name in _EXECUTING:
-                self._tasks.forget(call.task.tid)
+                self.tasks.forget(call.task.tid)
             self._listener.go_on(call.id)
             return
         result = call.result
@@ -299,55 +304,28 @@ class Driver:
 
     def _run(self, call: NotifiedCall, action: Run) -> None:
         name = call.name if action.sysno is None else self._names[action.sysno]
-        if call.borrowed is None and not self._listener.is_valid(call.id):
+        if call.borrowed is not None:
+            call.borrowed.run(name, action.args)
+            return
+        if not self._listener.is_valid(call.id):
             raise TraceeGone(call.task.tid)
         frame = Frame(self._listener, call, dict(action.args))
-        if name in paths.KINDS:
-            self._run_path(call, paths.PathCall(frame, name, self._numbers[name]))
-        elif name in sockets.NAMES:
-            call.socket = SocketCall(frame, name, self._numbers)
-            self.ready(call)
-        elif name == "uname":
-            self._has_run(call, uname(frame, self._numbers[name]))
-        elif call.borrowed is None:
-            call.borrowed = Borrowed(self.arch, self._listener, call, self._loop.post)
-            call.borrowed.run(name, action.args, self)
-        else:
-            call.borrowed.run(name, action.args)
+        try:
+            if name in sockets.NAMES:
+                call.socket = SocketCall(frame, name, self._numbers)
+                self.ready(call)
+            elif name == "uname":
+                self.has_run(call, uname(frame, self._numbers[name]))
+            elif name in paths.KINDS and not paths.is_path_only(frame, name):
+                self.run_path(call, name, action.args)
+            else:
+                self._borrowing.begin(call, name, action.args)
+        except SyscallError as error:  # an argument that the kernel refuses as well
+            self.has_run(call, -error.errno)
 
-    # -- borrowed threads: see `borrow.Outcomes` ------------------------------------------------------------------------
-
-    def refused(self, call: NotifiedCall) -> None:
-        """Somebody else traces the thread: it cannot make the call with other arguments."""
-        call.borrowed = None
-        self.context.notice(
-            f"traced-{call.name}",
-            f"{call.name} on the pod's files is not possible for a process that a debugger traces: EACCES",
-        )
-        self._throw(call, SyscallError(errno.EACCES, Decision(Route.REMOTE, Reason.UNSUPPORTED)))
-
-    def has_run(self, call: NotifiedCall, result: int) -> None:
-        """The call has been made, and the thread is held until its handler has seen the result."""
-        self._has_run(call, result)
-
-    def has_executed(self, call: NotifiedCall) -> None:
-        """It runs another program now."""
-        program, tgid = call.task.process.next_program, call.task.tgid
-        self._abandon(call.task.tid)
-        self._tasks.forget()
-        if program:
-            self._tasks.executed(tgid, program)
-        else:
-            self._tasks.programs.pop(tgid, None)
-        if call.borrowed is not None:
-            call.borrowed.end(0)
-
-    def has_gone(self, call: NotifiedCall) -> None:
-        """It has been killed."""
-        if self.calls.get(call.task.tid) is call:
-            self._abandon(call.task.tid)
-
-    def _run_path(self, call: NotifiedCall, made: paths.PathCall) -> None:
+    def run_path(self, call: NotifiedCall, name: str, args: Replaced) -> None:
+        """Have a call on paths made by a worker."""
+        made = paths.PathCall(Frame(self._listener, call, dict(args)), name, self._numbers[name])
         call.is_away = True
 
         def work() -> None:
@@ -359,11 +337,12 @@ class Driver:
     def _came_back(self, call: NotifiedCall, result: int) -> None:
         call.is_away = False
         if self.calls.get(call.task.tid) is call:
-            self._has_run(call, result)
+            self.has_run(call, result)
         else:
             call.handling.close()
 
-    def _has_run(self, call: NotifiedCall, result: int) -> None:
+    def has_run(self, call: NotifiedCall, result: int) -> None:
+        """The call has been made: its handler goes on."""
         call.result = result
         call.phase = Phase.EXIT
         self.step(call, result)
@@ -381,9 +360,9 @@ class Driver:
             return
         self._let_go_of_socket(call)
         try:
-            self._has_run(call, result)
+            self.has_run(call, result)
         except TraceeGone:
-            self._abandon(call.task.tid)
+            self.abandon(call.task.tid)
 
     def _let_go_of_socket(self, call: NotifiedCall) -> None:
         made, call.socket = call.socket, None

@@ -32,7 +32,7 @@ DEATH = signal.SIGRTMAX
 """What the kernel sends when the supervisor has died."""
 
 ASK = signal.SIGRTMAX - 1
-"""From the supervisor: answer, once all signals that came before this have been told. The kernel hands out lower ones first."""
+"""From the supervisor: answer, once all signals that came before have been told. The kernel hands out lower ones first."""
 
 GOT = b"got "
 ANSWER = b"."

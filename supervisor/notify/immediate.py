@@ -16,9 +16,12 @@ _UTSNAME_BYTES = 6 * FIELD_BYTES
 
 
 def give(listener: Listener, call: NotifiedCall, action: GiveFile) -> Given:
-    """`GiveFile`: the thread gets an open file description of its own, opened anew by us; our descriptor is closed."""
+    """`GiveFile`: the thread gets an open file description of its own, opened anew by us; our descriptor is closed.
+
+    A readable one in place of one of O_PATH, which the kernel does not let us give away.
+    """
     try:
-        fd = os.open(f"/proc/self/fd/{action.fd}", action.flags & ~os.O_CREAT | os.O_CLOEXEC)
+        fd = os.open(f"/proc/self/fd/{action.fd}", action.flags & ~(os.O_CREAT | os.O_PATH) | os.O_CLOEXEC)
     except OSError as error:
         return Given(-(error.errno or errno.EIO), (0, 0))
     finally:

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
-from ...syscalls.abi.flags import AT_FDCWD, NATIVE, O_CREAT, O_PATH, to_int32
+from ...syscalls.abi.flags import AT_FDCWD, O_CREAT, O_PATH, to_int32
 from ...syscalls.actions import SyscallError
 from ..errors import TraceeGone
 from .calls import Frame
@@ -93,7 +93,7 @@ class PathCall:
         if kind == "D":
             return self._directory(position)
         if kind == "F":
-            return self._own(frame.args[position])
+            return self._own(to_int32(frame.args[position]))
         if frame.is_null(position):
             return None
         return self._memory(kind, number, position)
@@ -112,7 +112,12 @@ class PathCall:
         return self._own(fd)
 
     def _own(self, fd: int) -> int:
-        copy = self._frame.task.duplicate(fd)
+        try:
+            copy = self._frame.task.duplicate(fd)
+        except SyscallError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return -1  # nor is this one open: the kernel says so when it comes to it
         self._owned.append(copy)
         return copy
 
@@ -159,7 +164,7 @@ class PathCall:
         self._write(result)
         return result
 
-    # Of an open. O_PATH descriptors cannot be given away by the kernel (ADDFD), so a readable one takes their place.
+    # Of an open. See `is_path_only`: here a readable descriptor takes its place.
     def _flags(self) -> int:
         at = _OPENING.get(self._name, -1)
         if at < 0:
@@ -167,7 +172,7 @@ class PathCall:
         value = self._values[at]
         if not isinstance(value, int):
             return int.from_bytes(bytes(value or b"")[:8], "little")
-        if self._name != "open_tree" and value & O_PATH and not value & NATIVE.nofollow:
+        if self._name != "open_tree" and value & O_PATH:
             self._values[at] = value & ~(O_PATH | O_CREAT)
         return value
 
@@ -180,6 +185,15 @@ class PathCall:
     def _close(self) -> None:
         while self._owned:
             os.close(self._owned.pop())
+
+
+def is_path_only(frame: Frame, name: str) -> bool:
+    """Whether the call gives a descriptor of O_PATH, which cannot be given away by SECCOMP_IOCTL_NOTIF_ADDFD."""
+    if name == "openat2":
+        return bool(int.from_bytes(frame.content(2, 8), "little") & O_PATH) if not frame.is_null(2) else False
+    if name in ("open", "openat"):
+        return bool(frame.args[_OPENING[name]] & O_PATH)
+    return name == "open_tree"
 
 
 def _signed(value: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mirrord_trace.supervisor.targets.demo import rootfs
 from mirrord_trace.supervisor.tracer import compiled
-from runs import Runner, demo_pod, runner
+from runs import ENGINE, Runner, demo_pod, runner
 
 __all__ = ["demo_pod", "runner"]
 
@@ -29,9 +29,12 @@ def unused_udp_port() -> int:
         return int(bound.getsockname()[1])
 
 
-@pytest.fixture(params=["python", "compiled"])
-def both_loops(request: pytest.FixtureRequest, runner: Runner) -> None:
-    """What `runner` runs is supervised by the loop in Python, and in another test by the compiled one."""
+@pytest.fixture(params=["python", "compiled", "notify"] if ENGINE == "ptrace" else [ENGINE])
+def every_way(request: pytest.FixtureRequest, runner: Runner) -> None:
+    """What `runner` runs is supervised by the loop in Python, in other tests by the compiled one and by the other engine."""
+    if request.param == "notify":
+        runner.engine = "notify"
+        return
     if request.param == "compiled" and compiled.library() is None:
         pytest.skip("the compiled loop was not built: install gcc, then make setup")
     runner.environment[compiled.VARIABLE] = request.param

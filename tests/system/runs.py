@@ -22,7 +22,7 @@ LOCAL = {"feature": {"env": False, "fs": "local", "network": False, "hostname": 
 _TIME_LIMIT_S = 60
 
 ENGINE = os.environ.get("TEST_ENGINE") or "ptrace"
-"""By which engine programs are supervised: the suite is run once for each."""
+"""By which engine programs are supervised. What is tested by both anyway (see `every_way`) needs no run for each."""
 
 Argument = str | Path
 
@@ -49,12 +49,13 @@ class Ran:
 
 @dataclass
 class Runner:
-    """Runs programs in `folder`; all share one demo pod."""
+    """Runs programs in `folder`; all share one demo pod. `engine`: by what they are supervised."""
 
     pod: DemoPod
     folder: Path
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     time_limit_s: float = _TIME_LIMIT_S
+    engine: str = ENGINE
 
     def native(self, *command: Argument, **more: str) -> Ran:
         """As they are."""
@@ -107,7 +108,7 @@ class Runner:
 
     def command(self, *command: Argument, options: Sequence[Argument] = ()) -> list[Argument]:
         """The command line that runs `command` traced, in the context of the pod."""
-        return [*tool(), "-t", "demo", "--engine", ENGINE, *options, "--", *command]
+        return [*tool(), "-t", "demo", "--engine", self.engine, *options, "--", *command]
 
     def environment_for(self, more: dict[str, str]) -> dict[str, str]:
         """The environment of a run, with the demo pod to share."""

@@ -20,7 +20,7 @@ def tier(runner: Runner, fuse: str) -> Sequence[Argument]:
     config.write_text(json.dumps({"feature": {"fs": {"fuse": fuse}}}))
     return ["-f", config]
 
-pytestmark = pytest.mark.usefixtures("both_loops")
+pytestmark = pytest.mark.usefixtures("every_way")
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -9,7 +9,7 @@ import pytest
 from build import c_program, i386_program
 from runs import Runner
 
-pytestmark = pytest.mark.usefixtures("both_loops")
+pytestmark = pytest.mark.usefixtures("every_way")
 
 x86_64_only = pytest.mark.skipif(os.uname().machine != "x86_64", reason="i386 and x32 calls exist on x86-64 only")
 

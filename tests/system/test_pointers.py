@@ -9,7 +9,7 @@ from build import FLAVOURS, c_program
 from mirrord_trace.supervisor.targets.demo import network, services
 from runs import Runner
 
-pytestmark = pytest.mark.usefixtures("both_loops")
+pytestmark = pytest.mark.usefixtures("every_way")
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -9,9 +9,9 @@ import subprocess
 import pytest
 from build import FLAVOURS, c_program, go_program
 from mirrord_trace.supervisor.targets.demo import network
-from runs import ENGINE, Runner
+from runs import Runner
 
-pytestmark = pytest.mark.usefixtures("both_loops")
+pytestmark = pytest.mark.usefixtures("every_way")
 
 
 @pytest.mark.parametrize("what", ["calls", "stops"])
@@ -66,9 +66,12 @@ def test_sigpipe_that_a_shell_ignores(runner: Runner, trap: str, status: int) ->
 
 @pytest.mark.parametrize("restart", ["", "restart"])
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_storm_of_timer_signals_during_opens_and_connects(runner: Runner, flavour: str, restart: str) -> None:
-    if ENGINE == "notify" and not restart:
-        pytest.skip("a signal before the notification is received is EINTR without SA_RESTART: this needs --engine ptrace")
+def test_a_storm_of_timer_signals_during_opens_and_connects(
+    request: pytest.FixtureRequest, runner: Runner, flavour: str, restart: str
+) -> None:
+    if runner.engine == "notify" and not restart:
+        limit = "a signal in the moment before the notification is received is EINTR without SA_RESTART (docs/debugging.md)"
+        request.applymarker(pytest.mark.xfail(reason=limit, strict=False))
     arguments = (network.GREETER[0], str(network.HTTP_PORT), "/app/config.json", "100", *filter(None, [restart]))
     inside = runner.inside(c_program("storm", "static" if flavour == "glibc" else flavour), *arguments)
     traced = runner.traced(c_program("storm", flavour), *arguments)

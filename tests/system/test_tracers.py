@@ -30,6 +30,19 @@ def test_filters_of_the_program_and_old_ways_into_the_kernel(runner: Runner, fla
     assert (traced.status, traced.out) == (native.status, native.out), traced.err
 
 
+@pytest.fixture
+def by_ptrace(runner: Runner) -> None:
+    """What `runner` runs has a tracer: the other engine is what test_debuggers.py is about."""
+    runner.engine = "ptrace"
+
+
+@pytest.fixture
+def by_notification(runner: Runner) -> None:
+    """What `runner` runs has none."""
+    runner.engine = "notify"
+
+
+@pytest.mark.usefixtures("by_ptrace")
 @pytest.mark.parametrize("command", ["strace true", "strace -f -p $!", "gdb -batch -ex run /bin/true"])
 def test_a_tracer_inside_gets_eperm_and_a_line(runner: Runner, command: str) -> None:
     traced = runner.traced("sh", "-c", f"sleep 1000 & {command} 2>&1; status=$?; kill $!; exit $status")
@@ -50,11 +63,27 @@ def test_a_tracer_inside_may_trace_what_is_not_supervised(runner: Runner) -> Non
     assert _lines(traced, "one tracer") <= 1
 
 
-def test_leak_sanitizer(runner: Runner, tmp_path: Path) -> None:
-    """At its end it traces its own process; which it cannot, so it says so, and fails: no hang."""
+@pytest.fixture
+def leak(tmp_path: Path) -> Path:
+    """A program that leaks, with LeakSanitizer: at its end it traces its own process."""
     source, program = tmp_path / "leak.c", tmp_path / "leak"
     source.write_text("#include <stdlib.h>\nint main(void) { void *volatile p = malloc(10); p = 0; return p != 0; }\n")
     subprocess.run(["gcc", "-fsanitize=address", source, "-o", program], check=True)
+    return program
+
+
+@pytest.mark.usefixtures("by_notification")
+def test_leak_sanitizer_finds_leaks_without_a_tracer(runner: Runner, leak: Path) -> None:
+    native, traced = runner.native(leak), runner.traced(leak)
+    assert "detected memory leaks" in native.err, native
+    assert "detected memory leaks" in traced.err, traced
+    assert traced.status == native.status, traced
+
+
+@pytest.mark.usefixtures("by_ptrace")
+def test_leak_sanitizer(runner: Runner, leak: Path) -> None:
+    """It cannot, so it says so, and fails: no hang."""
+    program = leak
     native, traced = runner.native(program), runner.traced(program)
     assert "detected memory leaks" in native.err, native
     assert traced.status != 0, traced
@@ -83,6 +112,7 @@ def test_a_set_user_id_program_keeps_its_privileges_with_root(runner: Runner, tm
     assert (traced.status, traced.out, traced.err) == (0, native.out, "")
 
 
+@pytest.mark.usefixtures("by_ptrace")
 def test_the_tool_under_a_tracer_says_so(runner: Runner) -> None:
     under_strace = runner.native("strace", "-f", "-o", "/dev/null", *runner.command("true"))
     under_itself = runner.local(*runner.command("true"))
@@ -91,8 +121,33 @@ def test_the_tool_under_a_tracer_says_so(runner: Runner) -> None:
         assert _lines(ran, "the kernel forbids tracing") == 1, ran
 
 
+@pytest.mark.usefixtures("by_notification")
+def test_the_tool_under_a_tracer_by_the_other_engine(runner: Runner) -> None:
+    ran = runner.native("strace", "-f", "-o", "/dev/null", *runner.command("cat", "/etc/hostname"))
+    assert (ran.status, ran.out) == (0, "demo-pod-0\n"), ran
+
+
+@pytest.mark.usefixtures("by_notification")
+def test_one_listener_only(runner: Runner) -> None:
+    twice = runner.local(*runner.command("true"))
+    assert twice.status == 125, twice
+    assert _lines(twice, "supervised by it already") == 1, twice
+    inner = runner.command("true", options=("--engine", "ptrace"))
+    outranked = runner.local(*inner)
+    assert outranked.status == 0, outranked
+    assert _lines(outranked, "another supervisor is told of system calls first") == 1, outranked
+
+
+_TRACER = ("sh", "-c", "while read name value; do case $name in TracerPid:) echo $value;; esac; done < /proc/$$/status")
+
+
+@pytest.mark.usefixtures("by_ptrace")
 def test_a_program_that_looks_for_its_tracer_sees_it(runner: Runner) -> None:
     """The one thing that cannot be hidden."""
-    word = ("sh", "-c", "while read name value; do case $name in TracerPid:) echo $value;; esac; done < /proc/$$/status")
-    assert runner.native(*word).out == "0\n"
-    assert int(runner.traced(*word).out) > 0
+    assert runner.native(*_TRACER).out == "0\n"
+    assert int(runner.traced(*_TRACER).out) > 0
+
+
+@pytest.mark.usefixtures("by_notification")
+def test_a_program_that_looks_for_its_tracer_sees_none(runner: Runner) -> None:
+    assert runner.traced(*_TRACER).out == "0\n"

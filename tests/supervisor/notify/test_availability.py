@@ -7,7 +7,7 @@ import os
 
 import pytest
 from mirrord_trace.supervisor.notify import availability
-from mirrord_trace.supervisor.notify.availability import Support, install_with_listener, support
+from mirrord_trace.supervisor.notify.availability import Support, install_with_listener, is_outranked, support
 from notified import code
 from rig import CALL, apart
 
@@ -15,6 +15,7 @@ from rig import CALL, apart
 def test_here() -> None:
     """All other tests of this engine need it, too."""
     assert support() is Support.KILLABLE
+    assert not is_outranked()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -23,7 +24,8 @@ def test_here() -> None:
 def test_no_second_listener() -> None:
     listener, is_killable = install_with_listener(code([CALL]))
     assert is_killable
-    assert support() is Support.NONE
+    assert support() is Support.TAKEN
+    assert is_outranked()
     with pytest.raises(OSError) as refused:
         install_with_listener(code([CALL]))
     assert refused.value.errno == errno.EBUSY

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mirrord_trace.supervisor.notify.paths import KINDS, PathCall
 from mirrord_trace.supervisor.notify.workers import Workers
-from mirrord_trace.syscalls.actions import Scratch, SyscallError
+from mirrord_trace.syscalls.actions import Scratch
 from mirrord_trace.syscalls.files.mounted.paths import CALLS
 from notified import NUMBERS, own_frame
 from rig import apart
@@ -123,6 +123,12 @@ def test_as_the_user_that_the_thread_is() -> None:
 
 
 def test_a_descriptor_that_is_not_open() -> None:
-    with pytest.raises(SyscallError) as raised:
-        PathCall(own_frame("inotify_add_watch", 999, 0, 2, a1=_path("/tmp")), "inotify_add_watch", 0)
-    assert raised.value.errno == errno.EBADF
+    frame = own_frame("inotify_add_watch", 999, 0, 2, a1=_path("/tmp"))
+    made = PathCall(frame, "inotify_add_watch", NUMBERS["inotify_add_watch"])
+    assert made.make() == -errno.EBADF
+
+
+def test_what_the_kernel_looks_at_first_is_refused_first() -> None:
+    frame = own_frame("linkat", 0, 0, 999, 0, 0, a1=_path("/nowhere/at/all"), a3=_path("x"))
+    made = PathCall(frame, "linkat", NUMBERS["linkat"])
+    assert made.make() == -errno.ENOENT
