@@ -211,7 +211,6 @@ class Session:
     ) -> tuple[AnyLoop, AnyDriver]:
         native = arch.native()
         numbers, mounted = native.syscall_numbers, context.mount is not None
-        context.doors = None
         driver = NotifyDriver(
             context, handlers(numbers, mounted=mounted), native, self._asks.ask, checks(numbers, mounted=mounted)
         )

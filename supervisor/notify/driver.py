@@ -55,6 +55,9 @@ _FAILED = Decision(Route.REMOTE, Reason.NOT_OURS)
 _RESTART = -512
 """ERESTARTSYS: the kernel makes the call again after the signal, or turns this into EINTR, as its handler says."""
 _RESTART_ALWAYS = -513
+_UNCHANGED = Decision(Route.LOCAL, Reason.NOT_OURS)
+_CREATING = frozenset({"clone", "clone3"})
+"""Run with other flags, lest a child have no tracer; here it inherits the filter whatever they are."""
 _EXECUTING = frozenset({"execve", "execveat"})
 
 
@@ -309,6 +312,10 @@ class Driver:
             return
         if not self._listener.is_valid(call.id):
             raise TraceeGone(call.task.tid)
+        if name in _CREATING:
+            call.handling.close()
+            self._finish(call, Continue(_UNCHANGED))
+            return
         frame = Frame(self._listener, call, dict(action.args))
         try:
             if name in sockets.NAMES:

@@ -40,15 +40,14 @@ def first_filter(arch: Arch, *, unix_streams: bool = False, mounted: bool = Fals
     return _program(arch, rows)
 
 
-_WITHOUT_TRACER = frozenset({"clone", "clone3", "ptrace"})
-"""Rows that are about ptrace(2) itself."""
-
-
 def notify_filter(arch: Arch, *, unix_streams: bool = False, mounted: bool = False) -> bytes:
-    """The one program of the engine over seccomp_unotify(2): no other can be added later, so it has all rows."""
+    """The one program of the engine over seccomp_unotify(2): no other can be added later, so it has all rows.
+
+    But for ptrace(2), which is refused to those only who have a tracer.
+    """
     merged: dict[str, Row] = {}
     for row in table(mounted):
-        if row.name in _WITHOUT_TRACER:
+        if row.name == "ptrace":
             continue
         ways = (row.tests, *row.alternatives, *(row.with_unix_streams if unix_streams else ()))
         before = merged.get(row.name)
