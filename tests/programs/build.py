@@ -31,7 +31,6 @@ C_PROGRAMS = (
 )  # fmt: skip
 GO_PROGRAMS = (
     "storm", "cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial", "walk",
-    "debuggee",
 )  # fmt: skip
 GO_MODULES = ("quicpair",)
 
