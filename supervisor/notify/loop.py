@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..errors import InternalError
+from ..tracer import privileges
 from ..tracer.stops import Ended, classify
 from .calls import NotifiedCall
 from .descendants import descendants
@@ -63,6 +64,7 @@ class Loop:
         self._line = b""
         for fd in (self._wake, link_fd, launched.events, launched.listener.fd):
             self._epoll.register(fd, select.EPOLLIN)
+        tasks.on_new = lambda tid: self._tell(privileges.lost(tid))
         driver.start(launched.listener, tasks, self)
 
     def post(self, work: Callable[[], None]) -> None:
@@ -203,7 +205,7 @@ class Loop:
         )
 
     def _tell(self, text: str) -> None:
-        if text not in self._told:
+        if text and text not in self._told:
             self._told.add(text)
             sys.stderr.write(f"mirrord-trace: {text}\n")
 

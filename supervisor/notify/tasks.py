@@ -74,6 +74,8 @@ class Tasks:
 
     def __init__(self, guard: int) -> None:
         self.programs: dict[int, bytes] = {}
+        self.on_new: Callable[[int], None] = lambda tid: None
+        """Called with every tid that is looked up: it may be another program's than before."""
         self._guard = guard
         self._known: dict[int, Tracee] = {}
         self._loaders: dict[int, str] = {}
@@ -85,6 +87,7 @@ class Tasks:
             known = self._known[tid] = Tracee(tid, Process(_group_of(tid), CurrentMemory(), self.programs))
             if self.programs:
                 self._check_program(known.tgid)
+            self.on_new(tid)
         return known
 
     def forget(self, tid: int = 0) -> None:

@@ -45,6 +45,16 @@ def test_where_the_kernel_has_no_process_vm_calls(monkeypatch: pytest.MonkeyPatc
     assert space.read(os.getpid(), ctypes.addressof(memory), 7) == b"CONtent"
 
 
+def test_who_is_looked_up_anew_is_told() -> None:
+    tasks, looked_up = Tasks(os.getpid()), list[int]()
+    tasks.on_new = looked_up.append
+    for _ in range(2):
+        tasks.get(os.getpid())
+    tasks.forget(os.getpid())
+    tasks.get(os.getpid())
+    assert looked_up == [os.getpid()] * 2
+
+
 @apart
 def test_threads_and_what_has_gone() -> None:
     tasks, started, gate = Tasks(os.getpid()), threading.Event(), threading.Event()
