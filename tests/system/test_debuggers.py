@@ -6,10 +6,12 @@ chooses by itself for debuggers (`--engine auto`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -224,6 +226,56 @@ def test_strace_attaches_from_outside(runner: Runner, waiting: int) -> None:
         strace.send_signal(signal.SIGINT)
         strace.communicate(timeout=60)
     assert '"/app/config.json"' in said[-1], said
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _server(runner: Runner, command: list[str | Path], ready: str) -> Iterator[list[str]]:
+    """A debugger that waits for a client, and what it says meanwhile, or has said in the end."""
+    said: list[str] = []
+    with subprocess.Popen(
+        runner.command(*command, options=_AUTO),
+        cwd=runner.folder, env=runner.environment_for({}), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            while not (said and ready in said[-1]):
+                said.append(process.stdout.readline())
+                assert said[-1], said
+            yield said
+        finally:
+            process.terminate()
+            said += process.communicate(timeout=60)[0].splitlines()
+
+
+def test_dlv_serves_a_client_outside(runner: Runner, program: Path, dlv: Path) -> None:
+    """As editors use it. It would look for its client in /proc/net/tcp, which is the pod's."""
+    address = f"127.0.0.1:{_free_port()}"
+    options = ("--headless", f"--listen={address}", "--accept-multiclient", "--only-same-user=false")
+    script = _commands(runner, "break main.tally", "continue", "print address", "continue", "exit")
+    with _server(runner, [_named(dlv, runner), "exec", *options, program, "--", _ADDRESS], "listening at") as said:
+        ran = _outside(runner, _dlv(dlv, runner, script, "connect", address))
+    assert f'"{_ADDRESS}"' in ran.out, ran
+    assert "exited with status 0" in ran.out + ran.err, ran
+    assert said.count(_SEEN) == 4, said
+
+
+def test_gdbserver_serves_a_client_outside(runner: Runner, program: Path) -> None:
+    _need("gdb")
+    _need("gdbserver")
+    address = f"127.0.0.1:{_free_port()}"
+    script = _commands(runner, *_QUIET, f"target remote {address}", "tbreak main.tally", "continue", "bt 1", "continue")
+    with _server(runner, ["gdbserver", address, program, _ADDRESS], "Listening on port") as said:
+        ran = _outside(runner, _gdb(script, program))
+    assert "#0  main.tally" in ran.out, ran
+    assert "exited normally" in ran.out, ran
+    assert said.count(_SEEN) == 4, said
 
 
 def test_strace_inside(runner: Runner) -> None:

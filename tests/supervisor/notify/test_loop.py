@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import threading
+from collections.abc import Callable
 
 import pytest
 from mirrord_trace.supervisor.errors import UsageError
+from mirrord_trace.supervisor.notify.loop import Loop
 from mirrord_trace.supervisor.tracer.stops import Ended
 from mirrord_trace.syscalls.actions import Handling, Return
 from mirrord_trace.syscalls.context import Args, Context
@@ -48,21 +49,33 @@ os.kill(os.getpid(), 9)
     assert run.end == Ended(-1, signal.SIGKILL, False)
 
 
+class _AtTheCall:
+    """A handler that has something done by the loop."""
+
+    def __init__(self, do: Callable[[Loop], None]) -> None:
+        self._do = do
+        self._run: Supervised
+
+    def prepare(self, run: Supervised) -> None:
+        self._run = run
+
+    def __call__(self, context: Context, task: Task, args: Args) -> Handling:
+        yield from ()
+        self._run.loop.post(lambda: self._do(self._run.loop))
+        return Return(7, DECISION)
+
+
 @apart
 def test_signals_are_passed_on() -> None:
-    def prepare(run: Supervised) -> None:
-        threading.Timer(0.5, lambda: run.loop.post(lambda: run.loop.pass_on(signal.SIGTERM))).start()
-
-    run = supervise("call(); time.sleep(100)", {CALL: _seven}, prepare=prepare)
+    handler = _AtTheCall(lambda loop: loop.pass_on(signal.SIGTERM))
+    run = supervise("call(); time.sleep(100)", {CALL: handler}, prepare=handler.prepare)
     assert run.end == Ended(-1, signal.SIGTERM, False)
 
 
 @apart
 def test_everything_is_killed() -> None:
-    def prepare(run: Supervised) -> None:
-        threading.Timer(0.5, lambda: run.loop.post(lambda: run.loop.kill_all(signal.SIGKILL))).start()
-
-    run = supervise("os.fork(); time.sleep(100)", {CALL: _seven}, prepare=prepare)
+    handler = _AtTheCall(lambda loop: loop.kill_all(signal.SIGKILL))
+    run = supervise("if os.fork(): call()\ntime.sleep(100)", {CALL: handler}, prepare=handler.prepare)
     assert run.end == Ended(-1, signal.SIGKILL, False)
 
 
@@ -74,10 +87,14 @@ def test_a_child_of_ours_that_ends_is_told() -> None:
         os._exit(0)
 
     def prepare(run: Supervised) -> None:
-        run.loop.children = (child,)
-        run.loop.on_child_end = ended.append
+        def told(pid: int) -> None:
+            ended.append(pid)
+            run.loop.kill_all(signal.SIGKILL)
 
-    supervise("time.sleep(0.5)", {CALL: _seven}, prepare=prepare)
+        run.loop.children = (child,)
+        run.loop.on_child_end = told
+
+    supervise("time.sleep(100)", {CALL: _seven}, prepare=prepare)
     assert ended == [child]
 
 
