@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import EXIT_USAGE, UsageError
 from ..forking import fork
+from ..notify.guard import NAME as GUARD
 from ..tracer import ptrace
 from .tasks import named, parent_of, status
 
@@ -56,9 +57,18 @@ def _check_owner(pid: int, fields: dict[str, str]) -> None:
     tracer = int(fields["TracerPid"])
     if tracer:
         raise UsageError(f"{named(pid)} is traced by {named(tracer)}, and a process has one tracer: end that first")
+    if _has_guard(pid):
+        raise UsageError(f"{named(pid)} is supervised by mirrord-trace already: end that first")
     uid = int(fields["Uid"].split()[1])
     if uid != os.geteuid() and not _may_trace_all():
         raise UsageError(f"{named(pid)} belongs to {_user(uid)}: run mirrord-trace as that user or as root")
+
+
+def _has_guard(pid: int) -> bool:
+    while pid := parent_of(pid):
+        if status(pid).get("Name") == GUARD:
+            return True
+    return False
 
 
 def _may_trace_all() -> bool:

@@ -23,7 +23,11 @@ from ..forking import fork
 from ..tracer.doorbell import SENT
 from .descendants import descendants
 
+NAME = "mirrord-guard"
+"""Of the process, by which others know that what descends from it is supervised, though it has no tracer."""
+
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _WALL = 0x40000000
 _EVENTS_FD = 3
@@ -63,6 +67,7 @@ def _guard(program: Callable[[], NoReturn], told: int, supervisor: int) -> NoRet
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         libc.prctl(_PR_SET_PDEATHSIG, int(DEATH), 0, 0, 0)
         first = os.fork()

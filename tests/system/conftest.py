@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mirrord_trace.supervisor.targets.demo import rootfs
 from mirrord_trace.supervisor.tracer import compiled
-from runs import ENGINE, Runner, demo_pod, runner
+from runs import ENGINE, ENGINES, Runner, demo_pod, runner
 
 __all__ = ["demo_pod", "runner"]
 
@@ -27,6 +27,12 @@ def unused_udp_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
+
+
+@pytest.fixture(params=ENGINES)
+def both_engines(request: pytest.FixtureRequest, runner: Runner) -> None:
+    """What `runner` runs is supervised by ptrace(2), and in another test by user notification."""
+    runner.engine = request.param
 
 
 @pytest.fixture(params=["python", "compiled", "notify"] if ENGINE == "ptrace" else [ENGINE])

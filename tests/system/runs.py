@@ -22,7 +22,10 @@ LOCAL = {"feature": {"env": False, "fs": "local", "network": False, "hostname": 
 _TIME_LIMIT_S = 60
 
 ENGINE = os.environ.get("TEST_ENGINE") or "ptrace"
-"""By which engine programs are supervised. What is tested by both anyway (see `every_way`) needs no run for each."""
+"""By which engine programs are supervised. What is tested by both anyway (see conftest.py) needs no run for each."""
+
+ENGINES = ("ptrace", "notify") if ENGINE == "ptrace" else (ENGINE,)
+"""By which engines that is."""
 
 Argument = str | Path
 

@@ -17,6 +17,8 @@ from mirrord_trace.supervisor.targets.demo.pod import DemoPod
 from runs import Runner, until
 from scripted import scripted_server
 
+pytestmark = pytest.mark.usefixtures("both_engines")
+
 
 def _static(flavour: str) -> str:
     return "static" if flavour == "glibc" else flavour

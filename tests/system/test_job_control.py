@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from runs import Argument, Runner
+from runs import ENGINES, Argument, Runner
 from terminal import Terminal, terminal
 
 _SHELL = ("bash", "--noprofile", "--norc", "-i")
@@ -17,9 +17,10 @@ _SHELL = ("bash", "--noprofile", "--norc", "-i")
 _PROMPT = r"<\d+>"
 
 
-@pytest.fixture(params=["native", "supervised"])
+@pytest.fixture(params=["native", *ENGINES])
 def shell(runner: Runner, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     """An interactive shell at its prompt, for which everything has to be the same."""
+    runner.engine = request.param
     command: list[Argument] = list(_SHELL) if request.param == "native" else runner.command(*_SHELL)
     with terminal(command, runner.folder, _environment(runner)) as user:
         user.shows(_PROMPT)
@@ -92,7 +93,7 @@ def test_the_window_size_and_traps(shell: Terminal) -> None:
 
 
 @pytest.fixture
-def outer(runner: Runner) -> Iterator[Terminal]:
+def outer(runner: Runner, both_engines: None) -> Iterator[Terminal]:
     """An interactive shell that has the tool's command in `$t`."""
     tool = " ".join(map(str, runner.command()))
     with terminal(_SHELL, runner.folder, {**_environment(runner), "t": tool}) as user:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from mirrord_trace.supervisor.attach import process as examining
 from mirrord_trace.supervisor.attach.process import examine, not_permitted
 from mirrord_trace.supervisor.attach.tasks import status, threads_of
 from mirrord_trace.supervisor.errors import UsageError
+from mirrord_trace.supervisor.notify.guard import start_guard
 from mirrord_trace.supervisor.tracer import ptrace
 from rig import apart
 
@@ -51,6 +53,13 @@ def test_numbers_that_cannot_be_meant() -> None:
     finally:
         over.set()
         thread.join()
+
+
+@apart
+def test_one_that_is_supervised_without_a_tracer() -> None:
+    _, pid, _ = start_guard(lambda: os.execvp("sleep", ["sleep", "1000"]))
+    assert "is supervised by mirrord-trace already" in _refusal(pid)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_one_that_has_ended() -> None:
