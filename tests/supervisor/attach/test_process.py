@@ -90,6 +90,8 @@ def test_one_that_is_traced() -> None:
 def test_one_of_somebody_else() -> None:
     # A set-user-ID program that waits for a password.
     with subprocess.Popen(["su"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        # execve(2) closes what tells Popen that it has succeeded before it changes the user.
+        until(lambda: status(process.pid)["Uid"].split()[1] == "0")
         assert "belongs to user root: run mirrord-trace as that user or as root" in _refusal(process.pid)
         process.kill()
 

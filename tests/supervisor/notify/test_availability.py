@@ -12,6 +12,7 @@ from notified import code
 from rig import CALL, apart
 
 
+@apart
 def test_here() -> None:
     """All other tests of this engine need it, too."""
     assert support() is Support.KILLABLE

@@ -95,10 +95,9 @@ def test_structures_that_the_kernel_writes() -> None:
     assert result in (-errno.EOVERFLOW, -errno.EOPNOTSUPP)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user can only be had by root: this needs root")
 @apart
 def test_as_the_user_that_the_thread_is() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("another user can only be had by root: this needs root")
     folder = Path("/tmp") / f"notify-{os.getpid()}"
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
