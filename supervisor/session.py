@@ -215,6 +215,8 @@ class Session:
             context, handlers(numbers, mounted=mounted), native, self._asks.ask, checks(numbers, mounted=mounted)
         )
         self._show_calls(driver)
+        if "skip_processes" in self._config.skipped.values():
+            self._notice("skip", "skip_processes means nothing with --engine notify: a filter cannot be taken away")
         unix_streams = bool(self._config.policy.unix_streams)
         start = replace(
             self._start(wanted, path), filters=[filters.notify_filter(native, unix_streams=unix_streams, mounted=mounted)]

@@ -29,18 +29,6 @@ static void on_child(int flags)
     sigaction(SIGCHLD, &action, NULL);
 }
 
-/* Until SIGCHLD with this code has been taken: a further one that comes before is merged with it. */
-static void await_code(int code)
-{
-    sigset_t children_only, before;
-    sigemptyset(&children_only);
-    sigaddset(&children_only, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &children_only, &before);
-    while (last_code != code)
-        sigsuspend(&before);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-}
-
 static int look(void)
 {
     return openat(AT_FDCWD, "/nowhere/at/all", O_RDONLY) < 0 && errno == ENOENT;
@@ -93,7 +81,6 @@ static void states(void)
         sched_yield();
     see("SIGCHLD of it", "code %d status %d %s", last_code, last_status, last_pid == pid ? "of it" : "of another");
     see_waitid("not of clone's kind", P_PID, pid, WEXITED | WNOHANG | __WCLONE, pid);
-    await_code(CLD_CONTINUED);
     close(gate[1]);
     see_waitid("ended, left there", P_PID, pid, WEXITED | WNOWAIT, pid);
     see_waitid("ended, left there again", P_ALL, 0, WEXITED | WNOWAIT, pid);

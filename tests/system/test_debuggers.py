@@ -85,7 +85,8 @@ def _named(dlv: Path, runner: Runner) -> Path:
 
 def test_gdb_starts_a_go_program(runner: Runner, program: Path) -> None:
     _need("gdb")
-    steps = ("tbreak main.main", "run", *_ALONE, "stepi 3", *_TOGETHER, "tbreak main.look", "continue", "bt 2", "info threads", "continue")
+    steps = ("tbreak main.main", "run", *_ALONE, "stepi 3", *_TOGETHER, "tbreak main.look", "continue")
+    steps += ("bt 2", "info threads", "continue")
     script = _commands(runner, *_QUIET, *steps)
     ran = runner.traced(*_gdb(script, "--args", program, _ADDRESS), options=_AUTO)
     assert ran.status == 0, ran
