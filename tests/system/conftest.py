@@ -35,12 +35,23 @@ def both_engines(request: pytest.FixtureRequest, runner: Runner) -> None:
     runner.engine = request.param
 
 
+@pytest.fixture(params=["python", "compiled"])
+def both_loops(request: pytest.FixtureRequest, runner: Runner) -> None:
+    """What `runner` runs is supervised by ptrace(2): by the loop in Python, and in another test by the compiled one."""
+    runner.engine = "ptrace"
+    _use_loop(runner, request.param)
+
+
 @pytest.fixture(params=["python", "compiled", "notify"] if ENGINE == "ptrace" else [ENGINE])
 def every_way(request: pytest.FixtureRequest, runner: Runner) -> None:
     """What `runner` runs is supervised by the loop in Python, in other tests by the compiled one and by the other engine."""
     if request.param == "notify":
         runner.engine = "notify"
-        return
-    if request.param == "compiled" and compiled.library() is None:
+    else:
+        _use_loop(runner, request.param)
+
+
+def _use_loop(runner: Runner, loop: str) -> None:
+    if loop == "compiled" and compiled.library() is None:
         pytest.skip("the compiled loop was not built: install gcc, then make setup")
-    runner.environment[compiled.VARIABLE] = request.param
+    runner.environment[compiled.VARIABLE] = loop

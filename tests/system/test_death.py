@@ -24,7 +24,7 @@ _MARK = "MIRRORD_TRACE_TEST_RUN"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("both_loops")
+@pytest.mark.usefixtures("every_way")
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_processes_killed_at_random_moments(runner: Runner, flavour: str) -> None:
     left = _KILLS // len(FLAVOURS)
@@ -37,6 +37,7 @@ def test_processes_killed_at_random_moments(runner: Runner, flavour: str) -> Non
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("both_engines")
 @pytest.mark.parametrize("whom", ["tool", "program"])
 def test_the_tool_or_the_program_killed_at_random_moments(runner: Runner, whom: str) -> None:
     for number in range(_ROUNDS_OF_THE_TOOL):
