@@ -10,12 +10,17 @@ from .errors import UsageError
 _LIMITED = "cannot start a further {}: the limit of processes is reached (ulimit -u, or the pids cgroup)"
 
 
+def limited(what: str = "process") -> UsageError:
+    """What to raise where the kernel allows no further process, or thread."""
+    return UsageError(_LIMITED.format(what))
+
+
 def fork() -> int:
     """fork(2). UsageError if there may be no further process."""
     try:
         return os.fork()
     except BlockingIOError:  # EAGAIN
-        raise UsageError(_LIMITED.format("process")) from None
+        raise limited() from None
 
 
 def start(thread: threading.Thread) -> None:
@@ -23,4 +28,4 @@ def start(thread: threading.Thread) -> None:
     try:
         thread.start()
     except RuntimeError:
-        raise UsageError(_LIMITED.format("thread")) from None
+        raise limited("thread") from None

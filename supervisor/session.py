@@ -222,6 +222,7 @@ class Session:
             self._start(wanted, path), filters=[filters.notify_filter(native, unix_streams=unix_streams, mounted=mounted)]
         )
         launched = notify_launch(start, self._inherited)
+        at_end.callback(launched.end)
         _let_go_of_standard_files()
         tasks = Tasks(launched.guard)
         loop = NotifyLoop(driver, tasks, launched, wanted.arguments[0], self._relay.link.fileno())

@@ -5,8 +5,8 @@ everything that loses its parent comes (PR_SET_CHILD_SUBREAPER), and which the k
 (PR_SET_PDEATHSIG): then it kills all that descends from it, until nothing is left. It also waits for the program, tells
 the supervisor how it stops and ends, and ends itself when no descendant is left.
 
-It is a witness, as tracer/doorbell.py: it is in the tool's process group and nobody else knows it, so a signal that it
-gets, too, was sent to the whole group.
+It has a session of its own, lest a SIGKILL to the tool's whole process group ends it as well, and lest it keeps that group
+from being an orphaned one (credentials(7)) when the shell has ended. It takes no signal.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..forking import fork
-from ..tracer.doorbell import SENT
+from ..forking import fork, limited
 from .descendants import descendants
 
 NAME = "mirrord-guard"
@@ -33,14 +32,7 @@ _WALL = 0x40000000
 _EVENTS_FD = 3
 
 DEATH = signal.SIGRTMAX
-"""What the kernel sends when the supervisor has died."""
-
-ASK = signal.SIGRTMAX - 1
-"""From the supervisor: answer, once all signals that came before have been told. The kernel hands out lower ones first."""
-
-GOT = b"got "
-ANSWER = b"."
-"""What is told beside wait statuses: a signal that some process has sent, and the answer to `ASK`."""
+"""What the kernel sends when the supervisor has died, and the supervisor to have the rest killed."""
 
 _PAUSE_S = 0.01
 
@@ -48,8 +40,8 @@ _PAUSE_S = 0.01
 def start_guard(program: Callable[[], NoReturn]) -> tuple[int, int, int]:
     """Start the guard, and by it `program` (run in the first process). Returns the guard's pid, the program's, and a pipe.
 
-    On the pipe come the program's wait statuses, `GOT` with a number, and `ANSWER`, one a line; its end is the end of the last
-    descendant. UsageError if there may be no further process.
+    On the pipe come the program's wait statuses, one a line; its end is the end of the last descendant. UsageError if
+    there may be no further process.
     """
     events, told = os.pipe()
     supervisor = os.getpid()
@@ -60,7 +52,19 @@ def start_guard(program: Callable[[], NoReturn]) -> tuple[int, int, int]:
     line = b""
     while (piece := os.read(events, 1)) not in (b"", b"\n"):
         line += piece
-    return guard, int(line or b"0"), events
+    if not line:
+        os.close(events)
+        os.waitpid(guard, 0)
+        raise limited()
+    return guard, int(line), events
+
+
+def end_guard(guard: int) -> None:
+    """Have the guard kill all that is left, and wait until it has. Does nothing if it has been reaped already."""
+    with contextlib.suppress(ChildProcessError):
+        if os.waitpid(guard, os.WNOHANG)[0] == 0:
+            os.kill(guard, DEATH)
+            os.waitpid(guard, 0)
 
 
 def _guard(program: Callable[[], NoReturn], told: int, supervisor: int) -> NoReturn:
@@ -74,6 +78,7 @@ def _guard(program: Callable[[], NoReturn], told: int, supervisor: int) -> NoRet
         if first == 0:
             os.close(told)
             program()
+        os.setsid()
         os.dup2(told, _EVENTS_FD)
         os.closerange(_EVENTS_FD + 1, 1 << 20)
         null = os.open(os.devnull, os.O_RDWR)
@@ -88,14 +93,10 @@ def _guard(program: Callable[[], NoReturn], told: int, supervisor: int) -> NoRet
 
 def _watch(first: int, supervisor: int) -> None:
     while _reap(first, supervisor):
-        if os.getppid() != supervisor:
+        # It may have died before it could be told of.
+        if os.getppid() != supervisor or signal.sigwaitinfo({signal.SIGCHLD, DEATH}).si_signo == DEATH:
             _kill_all()
             return
-        taken = signal.sigwaitinfo(signal.valid_signals())
-        if taken.si_signo == ASK:
-            _tell(ANSWER)
-        elif taken.si_code in SENT and taken.si_pid != supervisor:
-            _tell(GOT + b"%d" % taken.si_signo)
 
 
 def _reap(first: int, supervisor: int) -> bool:

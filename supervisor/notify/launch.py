@@ -15,23 +15,42 @@ from ..errors import UsageError
 from ..tracer.launch import Inherited, Launched, Start, become
 from ..tracer.tracee import duplicate_of
 from .availability import install_with_listener
-from .guard import start_guard
+from .guard import end_guard, start_guard
 from .listener import Listener
+from .witness import Witness
 
 
 class Supervised(Launched):
-    """The first process with its guard and its listener. `events`: see guard.py. `failure_fd` ends when it has executed."""
+    """The first process with its guard and its listener. `events`: see guard.py. `failure_fd` ends when it has executed.
 
-    def __init__(self, pid: int, failure: int, guard: int, events: int, listener: Listener) -> None:
+    `end` has to be called.
+    """
+
+    def __init__(self, pid: int, failure: int, guard: int, events: int, listener: Listener, witness: Witness) -> None:
         super().__init__(pid, failure)
+        self.witness = witness
         self.failure_fd = failure
         self.guard = guard
         self.events = events
         self.listener = listener
 
+    def end(self) -> None:
+        """Nothing of the program is left afterwards, however the session ends."""
+        end_guard(self.guard)
+        self.witness.remove()
+
 
 def launch(start: Start, inherited: Inherited) -> Supervised:
     """Start it; returns before execve(2). UsageError if the kernel has no user notification."""
+    witness = Witness()
+    try:
+        return _launch(start, inherited, witness)
+    except BaseException:
+        witness.remove()
+        raise
+
+
+def _launch(start: Start, inherited: Inherited, witness: Witness) -> Supervised:
     failure_read, failure_write = os.pipe()
     go_read, go_write = os.pipe()
     number_read, number_write = os.pipe()
@@ -48,14 +67,18 @@ def launch(start: Start, inherited: Inherited) -> Supervised:
         _tell_to_go_on(go_write)
         number = int(os.read(number_read, 16) or b"-1")
         listener = _take(pid, number)
+        if listener is None:
+            failure = Launched(pid, failure_read).failure(start.arguments[0] if start.arguments else "")
+            raise failure or UsageError("cannot supervise by seccomp user notification: the program's process has ended")
         _tell_to_go_on(go_write)
+    except BaseException:
+        os.close(events)
+        end_guard(guard)
+        raise
     finally:
         os.close(number_read)
         os.close(go_write)
-    if listener is None:
-        failure = Launched(pid, failure_read).failure(start.arguments[0] if start.arguments else "")
-        raise failure or UsageError("cannot supervise by seccomp user notification: the program's process has ended")
-    return Supervised(pid, failure_read, guard, events, listener)
+    return Supervised(pid, failure_read, guard, events, listener, witness)
 
 
 def _tell_to_go_on(go: int) -> None:

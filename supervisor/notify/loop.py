@@ -22,7 +22,6 @@ from ..tracer.stops import Ended, classify
 from .calls import NotifiedCall
 from .descendants import descendants
 from .driver import Driver
-from .guard import ANSWER, ASK, GOT
 from .launch import Supervised
 from .listener import Notification
 from .tasks import Tasks
@@ -54,8 +53,6 @@ class Loop:
         self._started = False
         self._is_stopped = False
         self._has_ended = False
-        self._is_answered = False
-        self._group_signals: set[int] = set()
         self._told: set[str] = set()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
@@ -78,7 +75,8 @@ class Loop:
 
     def pass_on(self, number: int) -> None:
         """See tracer/loop.py."""
-        group = os.getpgrp() if self._has_got(number) else -1
+        self._read_events()
+        group = os.getpgrp() if self._launched.witness.has_got(number) else -1
         root = self._launched.pid
         if self.root_end is None:
             # Not known to be reaped: at worst the number is nobody's.
@@ -86,18 +84,6 @@ class Loop:
                 _send(number, [root], group)
         else:
             _send(number, descendants(self._launched.guard), group)
-
-    # Whether a signal was sent to the whole group, of which the guard is a member. Asked once for each signal.
-    def _has_got(self, number: int) -> bool:
-        self._is_answered = False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._launched.guard, signal.SIGCONT)  # the whole group may have been stopped, and we alone continued
-            os.kill(self._launched.guard, ASK)
-        while not (self._is_answered or self._has_ended):
-            self._read_some_events()
-        has_got = number in self._group_signals
-        self._group_signals.discard(number)
-        return has_got
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
@@ -213,19 +199,11 @@ class Loop:
 
     def _read_events(self) -> None:
         while not self._has_ended and _is_readable(self._launched.events):
-            self._read_some_events()
-
-    def _read_some_events(self) -> None:
-        content = os.read(self._launched.events, 4096)
-        if not content:
-            self._has_ended = True
-        *lines, self._line = (self._line + content).split(b"\n")
-        for line in lines:
-            if line == ANSWER:
-                self._is_answered = True
-            elif line.startswith(GOT):
-                self._group_signals.add(int(line[len(GOT) :]))
-            else:
+            content = os.read(self._launched.events, 4096)
+            if not content:
+                self._has_ended = True
+            *lines, self._line = (self._line + content).split(b"\n")
+            for line in lines:
                 self._program_changed(int(line))
 
     def _program_changed(self, status: int) -> None:

@@ -13,7 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -306,7 +306,9 @@ def test_the_pods_directories_are_closed_to_what_is_being_debugged(runner: Runne
     assert "a debugger traces: EACCES" in ran.err, ran
 
 
-def test_a_debugger_is_killed_with_the_tool(runner: Runner, program: Path) -> None:
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+def test_a_debugger_is_killed_with_the_tool(runner: Runner, program: Path, kill: Callable[[int, int], None]) -> None:
+    """Or with its whole process group, of which what is debugged is no member."""
     _need("gdb")
     script = _commands(runner, *_QUIET, "break main.look", "run", "shell sleep 1000")
     process = subprocess.Popen(
@@ -316,7 +318,7 @@ def test_a_debugger_is_killed_with_the_tool(runner: Runner, program: Path) -> No
     )  # fmt: skip
     until(lambda: any("sleep" in _text(Path(f"/proc/{pid}/comm")) for pid in _below(process.pid)), "it has stopped", 60)
     everybody = list(_below(process.pid))
-    process.kill()
+    kill(process.pid, signal.SIGKILL)
     process.wait()
     until(lambda: all(_state(pid) in ("", "Z") for pid in everybody), "all have ended")
 

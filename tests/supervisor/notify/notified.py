@@ -94,7 +94,10 @@ def supervise(
         run = Supervised(driver, tasks, loop, context.notices, asked)
         loop.on_ring = lambda: _deliver(run, link)
         prepare(run)
-        run.end = loop.run()
+        try:
+            run.end = loop.run()
+        finally:
+            launched.end()
         output.seek(0)
         run.output = output.read().decode()
     link.close()

@@ -9,7 +9,7 @@ import time
 from typing import NoReturn
 
 from mirrord_trace.supervisor.notify.descendants import descendants
-from mirrord_trace.supervisor.notify.guard import ANSWER, ASK, GOT, start_guard
+from mirrord_trace.supervisor.notify.guard import start_guard
 from rig import apart
 
 
@@ -37,23 +37,13 @@ def test_stops_and_the_end_of_the_program_and_of_what_it_leaves_behind() -> None
 
 
 @apart
-def test_signals_of_the_group_are_told_before_the_answer() -> None:
+def test_it_is_in_a_session_of_its_own() -> None:
     guard, first, events = start_guard(lambda: _shell("exec sleep 100"))
-    if os.fork() == 0:
-        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGHUP):
-            os.kill(guard, number)
-        os._exit(0)
-    os.wait()
-    os.kill(guard, signal.SIGCONT)
-    os.kill(guard, ASK)
-    told = b""
-    while not told.endswith(ANSWER + b"\n"):
-        told += os.read(events, 100)
-    *got, answer = told.split(b"\n")[:-1]
-    assert answer == ANSWER
-    assert sorted(got) == [GOT + b"%d" % signal.SIGHUP, GOT + b"%d" % signal.SIGTERM]
+    assert os.getpgid(first) == os.getpgrp()
+    os.kill(guard, signal.SIGTERM)
     os.kill(first, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(_statuses(events)[-1]) == -signal.SIGKILL
+    assert os.getsid(guard) == os.getpgid(guard) == guard
     os.waitpid(guard, 0)
 
 
