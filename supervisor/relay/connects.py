@@ -142,6 +142,7 @@ class Connects:
         self._waiting: deque[_Attempt] = deque()
         self._under_way = 0
         self._timer: Timer | None = None
+        self._is_closing = False
 
     def start(self, request: StartConnect) -> None:
         """Ask the agent to connect; the rest follows from its reply."""
@@ -158,16 +159,24 @@ class Connects:
             self._give_up(attempt)
 
     def close(self) -> None:
-        """The program has ended: what is not settled is not wanted any more."""
-        attempts = list(self._attempts.values())
-        self._attempts.clear()
+        """The program has ended: what is not settled is not wanted any more.
+
+        But a socket that is being connected may have been, a moment ago, and have said all that it had to say.
+        """
+        self._is_closing = True
         self._waiting.clear()
-        for attempt in attempts:
-            self._give_up(attempt)
+        for key, attempt in list(self._attempts.items()):
+            if attempt.settling is None or not attempt.settling.may_be_connected:
+                del self._attempts[key]
+                self._give_up(attempt)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._states.close()
+        self._close_states()
+
+    def _close_states(self) -> None:
+        if self._is_closing and not self._attempts:
+            self._states.close()
 
     @property
     def pending(self) -> int:
@@ -257,6 +266,7 @@ class Connects:
             if settling is not None and settling.last_words:
                 self._session.connection.send_data(attempt.stream, settling.last_words)
             self._session.reset(attempt.stream, errno.ECONNRESET)
+        self._close_states()
 
     def _give_up(self, attempt: _Attempt) -> None:
         settling, attempt.settling = attempt.settling, None
@@ -327,6 +337,11 @@ class _Settling:
             self._loop.watch(sock.fileno(), WRITE, self._on_ready)
         else:
             self._take(number)
+
+    @property
+    def may_be_connected(self) -> bool:
+        """Whether the tracee's socket may be connected by now."""
+        return self._socket is not None and not self._for_reset
 
     def stop(self) -> None:
         """Leave the tracee's socket alone; `on_done` is not called any more."""

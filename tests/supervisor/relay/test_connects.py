@@ -210,6 +210,29 @@ def test_socket_closed_before_the_verdict(relay: Relay, monkeypatch: pytest.Monk
     assert relay.pod.session.connection.open_streams == 0
 
 
+def test_the_last_words_of_a_program_that_ends_as_soon_as_it_is_connected(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is connected as soon as the kernel says so, which may be before the relay has looked."""
+    tracee = bound_socket(socket.AF_INET)
+    looked = connects._Settling._on_ready
+
+    def program_ends_first(settling: connects._Settling, events: int) -> None:
+        tracee.sendall(b"last words")
+        tracee.close()
+        relay.connects.close()
+        looked(settling, events)
+
+    monkeypatch.setattr(connects._Settling, "_on_ready", program_ends_first)
+    relay.start(tracee)
+    begin(relay, tracee)
+    relay.until_asked()
+    with relay.accept() as far:
+        far.setblocking(False)
+        relay.pod.until(lambda: select.select([far], [], [], 0)[0])
+        assert far.recv(100) == b"last words"
+
+
 def test_failure_for_a_closed_socket_leaves_nothing(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connects, "SETTLE_FOR_S", 0.01)
     before = len(os.listdir("/proc/self/fd"))
