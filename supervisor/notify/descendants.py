@@ -20,6 +20,11 @@ def descendants(ancestor: int) -> list[int]:
     return found
 
 
+def children(parent: int) -> set[int]:
+    """Those among them that are its own."""
+    return {int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(int(name)) == parent}
+
+
 def parent_of(pid: int) -> int:
     """PPid, or 0 if the process has gone."""
     try:

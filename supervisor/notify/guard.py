@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ..forking import fork, limited
-from .descendants import descendants
+from .descendants import children, descendants
 
 NAME = "mirrord-guard"
 """Of the process, by which others know that what descends from it is supervised, though it has no tracer."""
@@ -45,6 +45,7 @@ def start_guard(program: Callable[[], NoReturn]) -> tuple[int, int, int]:
     """
     events, told = os.pipe()
     supervisor = os.getpid()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guard = fork()
     if guard == 0:
         _guard(program, told, supervisor)
@@ -59,12 +60,23 @@ def start_guard(program: Callable[[], NoReturn]) -> tuple[int, int, int]:
     return guard, int(line), events
 
 
-def end_guard(guard: int) -> None:
-    """Have the guard kill all that is left, and wait until it has. Does nothing if it has been reaped already."""
+def end_guard(guard: int, ours: set[int]) -> None:
+    """Have the guard kill all that is left, and wait until it has. Does nothing if it has been reaped already.
+
+    If somebody has killed the guard, what it had comes to the supervisor, as the next subreaper, and is killed here:
+    all children of this process that are not `ours`.
+    """
     with contextlib.suppress(ChildProcessError):
-        if os.waitpid(guard, os.WNOHANG)[0] == 0:
+        pid, status = os.waitpid(guard, os.WNOHANG)
+        if pid == 0:
             os.kill(guard, DEATH)
-            os.waitpid(guard, 0)
+            _, status = os.waitpid(guard, 0)
+        while os.WIFSIGNALED(status) and (left := children(os.getpid()) - ours):
+            for pid in left:
+                for each in (pid, *descendants(pid)):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(each, signal.SIGKILL)
+                os.waitpid(pid, _WALL)
 
 
 def _guard(program: Callable[[], NoReturn], told: int, supervisor: int) -> NoReturn:

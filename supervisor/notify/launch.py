@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..tracer.launch import Inherited, Launched, Start, become
 from ..tracer.tracee import duplicate_of
 from .availability import install_with_listener
+from .descendants import children
 from .guard import end_guard, start_guard
 from .listener import Listener
 from .witness import Witness
@@ -26,8 +27,11 @@ class Supervised(Launched):
     `end` has to be called.
     """
 
-    def __init__(self, pid: int, failure: int, guard: int, events: int, listener: Listener, witness: Witness) -> None:
+    def __init__(
+        self, pid: int, failure: int, guard: int, events: int, listener: Listener, witness: Witness, ours: set[int]
+    ) -> None:
         super().__init__(pid, failure)
+        self._ours = ours
         self.witness = witness
         self.failure_fd = failure
         self.guard = guard
@@ -36,21 +40,22 @@ class Supervised(Launched):
 
     def end(self) -> None:
         """Nothing of the program is left afterwards, however the session ends."""
-        end_guard(self.guard)
+        end_guard(self.guard, self._ours)
         self.witness.remove()
 
 
 def launch(start: Start, inherited: Inherited) -> Supervised:
     """Start it; returns before execve(2). UsageError if the kernel has no user notification."""
     witness = Witness()
+    ours = children(os.getpid())
     try:
-        return _launch(start, inherited, witness)
+        return _launch(start, inherited, witness, ours)
     except BaseException:
         witness.remove()
         raise
 
 
-def _launch(start: Start, inherited: Inherited, witness: Witness) -> Supervised:
+def _launch(start: Start, inherited: Inherited, witness: Witness, ours: set[int]) -> Supervised:
     failure_read, failure_write = os.pipe()
     go_read, go_write = os.pipe()
     number_read, number_write = os.pipe()
@@ -73,12 +78,12 @@ def _launch(start: Start, inherited: Inherited, witness: Witness) -> Supervised:
         _tell_to_go_on(go_write)
     except BaseException:
         os.close(events)
-        end_guard(guard)
+        end_guard(guard, ours)
         raise
     finally:
         os.close(number_read)
         os.close(go_write)
-    return Supervised(pid, failure_read, guard, events, listener, witness)
+    return Supervised(pid, failure_read, guard, events, listener, witness, ours)
 
 
 def _tell_to_go_on(go: int) -> None:

@@ -16,12 +16,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ..errors import InternalError
+from ..errors import UsageError
 from ..tracer import privileges
 from ..tracer.stops import Ended, classify
 from .calls import NotifiedCall
 from .descendants import descendants
 from .driver import Driver
+from .guard import NAME
 from .launch import Supervised
 from .listener import Notification
 from .tasks import Tasks
@@ -106,7 +107,7 @@ class Loop:
         self._driver.close()
         self._launched.listener.close()
         if self.root_end is None:
-            raise InternalError("the process between mirrord-trace and the program was killed")
+            raise UsageError(f"{NAME}, between mirrord-trace and the program, was killed; the program ends with it")
         return self.root_end
 
     def _patience_s(self) -> float:

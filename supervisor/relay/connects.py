@@ -159,10 +159,7 @@ class Connects:
             self._give_up(attempt)
 
     def close(self) -> None:
-        """The program has ended: what is not settled is not wanted any more.
-
-        But a socket that is being connected may have been, a moment ago, and have said all that it had to say.
-        """
+        """The program has ended: what is not settled is not wanted any more, unless it may have spoken its last words."""
         self._is_closing = True
         self._waiting.clear()
         for key, attempt in list(self._attempts.items()):
@@ -340,7 +337,7 @@ class _Settling:
 
     @property
     def may_be_connected(self) -> bool:
-        """Whether the tracee's socket may be connected by now."""
+        """Whether the tracee's socket may be connected by now, and have been written to and closed."""
         return self._socket is not None and not self._for_reset
 
     def stop(self) -> None:

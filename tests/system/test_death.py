@@ -78,6 +78,24 @@ def _marked(mark: str) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("both_engines")
+def test_a_program_that_kills_its_parent_ends_with_it(runner: Runner) -> None:
+    """Whoever that is: the tool, or the process in between."""
+    script = "setsid sleep 1000 & echo $! $$; kill -KILL $PPID; while :; do sleep 1000; done"
+    traced = runner.traced("sh", "-c", script)
+    assert traced.status in (-signal.SIGKILL, 125), traced
+    pids = [int(pid) for pid in traced.out.split()]
+    assert len(pids) == 2
+    until(lambda: not any(_is_running(pid) for pid in pids), "all have ended")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_daemon_outlives_the_first_process_and_the_tool_waits_for_it(runner: Runner, tmp_path: Path) -> None:
     """The rule: the tool runs until the last supervised process has ended; its status is that of the first."""
     pid, gate, report = tmp_path / "pid", tmp_path / "gate", tmp_path / "report"
