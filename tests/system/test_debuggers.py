@@ -7,6 +7,7 @@ chooses by itself for debuggers (`--engine auto`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from build import CannotBuild, c_program, debuggee, delve
@@ -83,6 +85,29 @@ def _named(dlv: Path, runner: Runner) -> Path:
     return named
 
 
+# Faults of the debuggers' own. Natively gdb 13 broke down at the end of a Go program in 3 of 25 runs; dlv cannot attach if a
+# thread ends meanwhile.
+_OWN_FAULTS = ("problem internal to GDB", "No unwaited-for children left", "no such process")
+
+
+def forgiving(test: Callable[..., None]) -> Callable[..., None]:
+    """The test is repeated, if need be and not for ever, where the debugger says that the fault is its own."""
+
+    @functools.wraps(test)
+    def repeated(*given: Any, **named: Any) -> None:
+        for _ in range(5):
+            try:
+                test(*given, **named)
+                return
+            except AssertionError as error:
+                if not any(fault in str(error) for fault in _OWN_FAULTS):
+                    raise
+        test(*given, **named)
+
+    return repeated
+
+
+@forgiving
 def test_gdb_starts_a_go_program(runner: Runner, program: Path) -> None:
     _need("gdb")
     steps = ("tbreak main.main", "run", *_ALONE, "stepi 3", *_TOGETHER, "tbreak main.look", "continue")
@@ -94,10 +119,11 @@ def test_gdb_starts_a_go_program(runner: Runner, program: Path) -> None:
     assert "Temporary breakpoint 2, main.look" in ran.out, ran
     assert len(_THREADS.findall(ran.out)) > 2, ran
     assert ran.out.count(_SEEN) == 4, ran
-    assert "exited normally" in ran.out
+    assert "exited normally" in ran.out, ran
 
 
 @pytest.mark.parametrize("flavour", ["glibc", "static"])
+@forgiving
 def test_gdb_starts_a_c_program(runner: Runner, flavour: str) -> None:
     _need("gdb")
     script = _commands(runner, *_QUIET, "catch syscall openat", "run", "stepi", "info registers rip", "delete", "continue")
@@ -108,6 +134,7 @@ def test_gdb_starts_a_c_program(runner: Runner, flavour: str) -> None:
     assert "exited" in ran.out, ran
 
 
+@forgiving
 def test_ctrl_c_at_gdb(runner: Runner, program: Path) -> None:
     """The keys go to the terminal's foreground, where the program is: gdb stops it, and lets it go on unharmed."""
     _need("gdb")
@@ -128,11 +155,14 @@ def test_ctrl_c_at_gdb(runner: Runner, program: Path) -> None:
         user.types("\x03")
         user.shows(r"received signal SIGINT(?s:.*?)\(gdb\) ")
         user.says("print 6*7", r"= 42\s+\(gdb\) ")
-        user.says("signal SIGTERM", r"ended after true(?s:.*?)exited normally")  # the prompt may come before
+        # The prompt may come before.
+        said = user.says("signal SIGTERM", rf"ended after true(?s:.*?)(?:exited normally|{'|'.join(_OWN_FAULTS)})")
+        assert "exited normally" in said, said
         user.types("quit\n")
         assert user.ends() == 0
 
 
+@forgiving
 def test_ctrl_c_at_dlv(runner: Runner, program: Path, dlv: Path) -> None:
     command = runner.command(_named(dlv, runner), "exec", program, "--", _ADDRESS, "wait", "aloud", options=_AUTO)
     with terminal(command, runner.folder, runner.environment_for({"TERM": "dumb"})) as user:
@@ -159,6 +189,7 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
+@forgiving
 def test_dlv_executes_a_program(runner: Runner, program: Path, dlv: Path) -> None:
     script = _commands(
         runner, "break main.tally", "continue", "print rounds", "stack 2", "step", "threads", "clearall", "continue", "exit"
@@ -198,6 +229,7 @@ def _outside(runner: Runner, command: list[str | Path], keys: str = "") -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+@forgiving
 def test_gdb_attaches_from_outside(runner: Runner, waiting: int) -> None:
     _need("gdb")
     script = _commands(runner, *_QUIET, "tbreak main.look", "continue", "bt 2", "info threads", "detach")
@@ -207,6 +239,7 @@ def test_gdb_attaches_from_outside(runner: Runner, waiting: int) -> None:
     assert "detached" in ran.out, ran
 
 
+@forgiving
 def test_dlv_attaches_from_outside(runner: Runner, waiting: int, dlv: Path) -> None:
     # Where one thread comes only: dlv loses what other threads report of a breakpoint while it takes that away.
     script = _commands(runner, "break main.tally", "continue", "print address", "next", "threads", "clearall", "exit")
@@ -218,6 +251,7 @@ def test_dlv_attaches_from_outside(runner: Runner, waiting: int, dlv: Path) -> N
     assert ran.out.count("  Thread ") + ran.out.count("* Thread ") > 2, ran
 
 
+@forgiving
 def test_strace_attaches_from_outside(runner: Runner, waiting: int) -> None:
     _need("strace")
     command = ["strace", "-f", "-e", "trace=openat", "-p", str(waiting)]
@@ -259,6 +293,7 @@ def _server(runner: Runner, command: list[str | Path], ready: str) -> Iterator[l
             said += process.communicate(timeout=60)[0].splitlines()
 
 
+@forgiving
 def test_dlv_serves_a_client_outside(runner: Runner, program: Path, dlv: Path) -> None:
     """As editors use it. It would look for its client in /proc/net/tcp, which is the pod's."""
     address = f"127.0.0.1:{_free_port()}"
@@ -271,6 +306,7 @@ def test_dlv_serves_a_client_outside(runner: Runner, program: Path, dlv: Path) -
     assert said.count(_SEEN) == 4, said
 
 
+@forgiving
 def test_gdbserver_serves_a_client_outside(runner: Runner, program: Path) -> None:
     _need("gdb")
     _need("gdbserver")
@@ -283,6 +319,7 @@ def test_gdbserver_serves_a_client_outside(runner: Runner, program: Path) -> Non
     assert said.count(_SEEN) == 4, said
 
 
+@forgiving
 def test_strace_inside(runner: Runner) -> None:
     _need("strace")
     ran = runner.traced("strace", "-f", "-e", "trace=openat", "cat", "/etc/hostname", options=_AUTO)
@@ -290,6 +327,7 @@ def test_strace_inside(runner: Runner) -> None:
     assert '"/etc/hostname"' in ran.err, ran
 
 
+@forgiving
 def test_a_debugger_behind_a_shell_is_told_of_the_engine(runner: Runner) -> None:
     """Only the first program tells what is chosen."""
     _need("strace")
@@ -299,6 +337,7 @@ def test_a_debugger_behind_a_shell_is_told_of_the_engine(runner: Runner) -> None
     assert ran.status == 0, ran
 
 
+@forgiving
 def test_the_pods_directories_are_closed_to_what_is_being_debugged(runner: Runner) -> None:
     _need("strace")
     ran = runner.traced("strace", "-e", "trace=none", "sh", "-c", "cd /app; echo $?", options=_AUTO)
@@ -307,6 +346,7 @@ def test_the_pods_directories_are_closed_to_what_is_being_debugged(runner: Runne
 
 
 @pytest.mark.parametrize("kill", [os.kill, os.killpg])
+@forgiving
 def test_a_debugger_is_killed_with_the_tool(runner: Runner, program: Path, kill: Callable[[int, int], None]) -> None:
     """Or with its whole process group, of which what is debugged is no member."""
     _need("gdb")
