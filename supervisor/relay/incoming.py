@@ -43,6 +43,7 @@ class IncomingTraffic:
         self._watch = watch or SocketWatch(loop, self._on_gone)
         self._ports: dict[int, _Port] = {}
         self._connecting: set[socket.socket] = set()
+        self._is_closed = False
 
     def listen(self, request: Listen, reply: Callable[[Message], None]) -> None:
         """Subscribe the port, unless that has been done; `reply` gets Done or the agent's Failed."""
@@ -68,6 +69,7 @@ class IncomingTraffic:
 
     def close(self) -> None:
         """Give up what is being connected; the agent gives all ports back when the session ends."""
+        self._is_closed = True
         self._watch.close()
         for sock in self._connecting:
             self._loop.unwatch(sock.fileno())
@@ -96,7 +98,8 @@ class IncomingTraffic:
         del self._ports[number]
 
         def on_given_back(message: Message) -> None:
-            if not isinstance(message, Done):
+            # An answer that the end of the session was faster than is none to worry about.
+            if not isinstance(message, Done) and not self._is_closed:
                 say(f"the agent did not give port {number} back to the pod: {getattr(message, 'text', '') or message}")
 
         self._session.request(Unsubscribe(number), on_given_back, SUBSCRIBE_DEADLINE_S)

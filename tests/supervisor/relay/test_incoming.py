@@ -288,3 +288,21 @@ def test_a_client_of_the_protocol_can_have_a_session_for_each_replica(relay: Rel
         for visitor in (*visitors, ours):
             visitor.close()
     other.close()
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_port_that_is_not_given_back_is_told_unless_all_ends(
+    relay: Relay, is_closed: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The end of the session gives all ports back, and may be faster than the answer."""
+
+    def refuse(message: Message, reply: Any) -> None:
+        if is_closed:
+            relay.traffic.close()
+        reply(Failed(errno.EIO, "no way"))
+
+    relay.pod.answers[Unsubscribe] = refuse
+    with listener() as sock:
+        relay.listen(sock)
+    relay.pod.until(lambda: relay.asked(Unsubscribe) and relay.pod.session.connection.open_requests == 0)
+    assert ("did not give port 80 back to the pod: no way" in capfd.readouterr().err) is not is_closed
