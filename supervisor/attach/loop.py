@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 
 from ..errors import TraceeGone
-from ..tracer import ptrace
+from ..tracer import launch, ptrace
 from ..tracer.doorbell import Doorbell
 from ..tracer.launch import Launched
 from ..tracer.loop import Loop
@@ -43,14 +43,8 @@ from .driver import AttachedDriver
 from .tasks import named, processes_below, status, threads_of
 from .waiting import Wait, wait_of
 
-OPTIONS = (
-    ptrace.OPTION_TRACESYSGOOD
-    | ptrace.OPTION_TRACEFORK
-    | ptrace.OPTION_TRACEVFORK
-    | ptrace.OPTION_TRACECLONE
-    | ptrace.OPTION_TRACEEXEC
-)
-"""Without EXITKILL: these programs are not ours."""
+OPTIONS = launch.OPTIONS & ~(ptrace.OPTION_TRACESECCOMP | ptrace.OPTION_EXITKILL)
+"""No filter, and these programs are not ours to kill."""
 
 _PATIENCE_S = 1.0
 """How long calls that are about the pod get to end by themselves once the session is to end."""

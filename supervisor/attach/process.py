@@ -7,11 +7,12 @@ import os
 import pwd
 from pathlib import Path
 
+from ..descendants import parent_of
 from ..errors import EXIT_USAGE, UsageError
 from ..forking import fork
 from ..notify.guard import NAME as GUARD
 from ..tracer import ptrace
-from .tasks import named, parent_of, status
+from .tasks import named, status
 
 _NAMESPACES = {"pid": "process", "mnt": "mount", "net": "network", "user": "user"}
 _YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
+from ..descendants import descendants, tasks_of
 
 
 def processes_below(pid: int) -> list[int]:
     """`pid` and its descendants as they are now, parents first. Those whose parent has ended are somebody else's."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            parent = parent_of(int(name))
-            children[parent].append(int(name))
-    found = [pid]
-    for process in found:
-        found += children[process]
-    return found
-
-
-def parent_of(pid: int) -> int:
-    """0 if it has none or is gone."""
-    return int(status(pid).get("PPid", "0"))
+    return [pid, *descendants(pid)]
 
 
 def threads_of(pid: int) -> list[int]:
     """Its threads, the group leader first; empty once it is gone."""
-    try:
-        return sorted((int(name) for name in os.listdir(f"/proc/{pid}/task")), key=lambda tid: (tid != pid, tid))
-    except OSError:
-        return []
+    return sorted(tasks_of(pid), key=lambda tid: (tid != pid, tid))
 
 
 def status(tid: int) -> dict[str, str]:

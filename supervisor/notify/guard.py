@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from ..descendants import children, descendants
 from ..forking import fork, limited
-from .descendants import children, descendants
 
 NAME = "mirrord-guard"
 """Of the process, by which others know that what descends from it is supervised, though it has no tracer."""

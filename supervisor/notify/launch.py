@@ -11,11 +11,11 @@ import os
 from functools import partial
 from typing import NoReturn
 
+from ..descendants import children
 from ..errors import UsageError
 from ..tracer.launch import Inherited, Launched, Start, become
 from ..tracer.tracee import duplicate_of
 from .availability import install_with_listener
-from .descendants import children
 from .guard import end_guard, start_guard
 from .listener import Listener
 from .witness import Witness

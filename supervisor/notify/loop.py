@@ -16,11 +16,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ..descendants import descendants
 from ..errors import UsageError
 from ..tracer import privileges
 from ..tracer.stops import Ended, classify
 from .calls import NotifiedCall
-from .descendants import descendants
 from .driver import Driver
 from .guard import NAME
 from .launch import Supervised

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ...syscalls.actions import SyscallError
+from ..descendants import descendants, parent_of, tasks_of
 from ..errors import TraceeGone
 from ..tracer.space import AddressSpace
 from ..tracer.tracee import Process, Tracee
-from .descendants import descendants, parent_of, tasks_of
 
 _process_vm_readv = ctypes.CDLL(None, use_errno=True).process_vm_readv
 _process_vm_readv.restype = ctypes.c_ssize_t

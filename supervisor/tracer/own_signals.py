@@ -21,28 +21,28 @@ from collections.abc import Callable
 from ..forking import start
 from .doorbell import SENT, pending
 
-_PASSED_ON = {
+_PASSED_ON = frozenset({
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
     signal.SIGCONT,
-}  # fmt: skip
-_TAKEN = _PASSED_ON | {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+})  # fmt: skip
 _TICK_S = 0.1
 _WATCH_S = 0.05
 
 
-class OwnSignals:
-    """A thread that takes the tool's signals, and ticks while it is at it."""
+class TakenSignals:
+    """A thread that takes signals of the tool, and ticks while it is at it. What becomes of them, subclasses say."""
 
-    def __init__(self, pass_on: Callable[[int], None], tick: Callable[[], None]) -> None:
-        self._pass_on = pass_on
+    taken: frozenset[signal.Signals]
+
+    def __init__(self, tick: Callable[[], None]) -> None:
         self._tick = tick
         self._ended = False
         self._thread = threading.Thread(target=self._take, name="signals", daemon=True)
 
-    @staticmethod
-    def block() -> None:
+    @classmethod
+    def block(cls) -> None:
         """Block what the thread will take. Call before any other thread exists."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, cls.taken)
 
     def start(self) -> None:
         """Start the thread."""
@@ -56,14 +56,30 @@ class OwnSignals:
         self._thread.join()
 
     def _take(self) -> None:
-        own = os.getpid()
         while not self._ended:
-            taken = signal.sigtimedwait(_TAKEN, _TICK_S)
+            taken = signal.sigtimedwait(self.taken, _TICK_S)
             if taken is None:
                 self._tick()
-            elif taken.si_signo in _PASSED_ON and taken.si_code in SENT and taken.si_pid != own:
-                _wait_for_senders()
-                self._pass_on(taken.si_signo)
+            else:
+                self._got(taken)
+
+    def _got(self, taken: signal.struct_siginfo) -> None:
+        raise NotImplementedError
+
+
+class OwnSignals(TakenSignals):
+    """Hands on what is meant for the program."""
+
+    taken = _PASSED_ON | {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+
+    def __init__(self, pass_on: Callable[[int], None], tick: Callable[[], None]) -> None:
+        super().__init__(tick)
+        self._pass_on = pass_on
+
+    def _got(self, taken: signal.struct_siginfo) -> None:
+        if taken.si_signo in _PASSED_ON and taken.si_code in SENT and taken.si_pid != os.getpid():
+            _wait_for_senders()
+            self._pass_on(taken.si_signo)
 
 
 def _wait_for_senders() -> None:

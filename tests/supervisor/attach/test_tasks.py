@@ -6,7 +6,8 @@ import os
 import subprocess
 import threading
 
-from mirrord_trace.supervisor.attach.tasks import named, parent_of, processes_below, status, threads_of
+from mirrord_trace.supervisor.attach.tasks import named, processes_below, status, threads_of
+from mirrord_trace.supervisor.descendants import parent_of
 
 
 def test_descendants_parents_first() -> None:

@@ -8,7 +8,7 @@ import signal
 import time
 from typing import NoReturn
 
-from mirrord_trace.supervisor.notify.descendants import descendants
+from mirrord_trace.supervisor.descendants import descendants
 from mirrord_trace.supervisor.notify.guard import start_guard
 from rig import apart
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from mirrord_trace.supervisor.notify.descendants import descendants, parent_of, tasks_of
+from mirrord_trace.supervisor.descendants import descendants, parent_of, tasks_of
 
 
 def test_children_and_their_children() -> None:

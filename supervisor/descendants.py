@@ -6,7 +6,10 @@ import os
 
 
 def descendants(ancestor: int) -> list[int]:
-    """The pids below `ancestor`, zombies included. What is born or dies meanwhile may be missing or gone."""
+    """The pids below `ancestor`, zombies included, parents before their children.
+
+    What is born or dies meanwhile may be missing or gone.
+    """
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
