@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..agent.wire.messages import Attributes, Failed, FileStat, GetPod, Message, Pod, Stat
 from ..syscalls.context import Context
@@ -27,10 +27,6 @@ from .config.load import Config
 from .config.program import Program, find_program, program
 from .errors import EXIT_OWN_FAILURE, UsageError
 from .holder import port_holder
-from .notify.driver import Driver as NotifyDriver
-from .notify.launch import launch as notify_launch
-from .notify.loop import Loop as NotifyLoop
-from .notify.tasks import Tasks
 from .relay.process import RelayHandle
 from .tracer import arch, filters
 from .tracer.asks import Asks
@@ -49,6 +45,13 @@ from .tracer.sweep import Sweeper
 from .tracer.tracee import duplicate_of
 from .tracer.tree import Tree
 
+if TYPE_CHECKING:
+    from .notify.driver import Driver as NotifyDriver
+    from .notify.loop import Loop as NotifyLoop
+
+    AnyLoop = Loop | NotifyLoop
+    AnyDriver = Driver | NotifyDriver
+
 _IN_POD_DIRECTORY = frozenset({"getcwd"})
 """The calls that stop as well once a program's working directory is the pod's."""
 
@@ -60,8 +63,6 @@ _RELAY_END_S = 15.0
 _GRACE_S = 2.0
 
 M = TypeVar("M", bound=Message)
-AnyLoop = Loop | NotifyLoop
-AnyDriver = Driver | NotifyDriver
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,12 @@ class Session:
     def _notified(
         self, wanted: Program, path: bytes, context: Context, at_end: contextlib.ExitStack
     ) -> tuple[AnyLoop, AnyDriver]:
+        # Here, since most sessions are not of this kind and would only start later.
+        from .notify.driver import Driver as NotifyDriver
+        from .notify.launch import launch as notify_launch
+        from .notify.loop import Loop as NotifyLoop
+        from .notify.tasks import Tasks
+
         native = arch.native()
         numbers, mounted = native.syscall_numbers, context.mount is not None
         driver = NotifyDriver(
@@ -217,11 +224,8 @@ class Session:
         self._show_calls(driver)
         if "skip_processes" in self._config.skipped.values():
             self._notice("skip", "skip_processes means nothing with --engine notify: a filter cannot be taken away")
-        unix_streams = bool(self._config.policy.unix_streams)
-        start = replace(
-            self._start(wanted, path), filters=[filters.notify_filter(native, unix_streams=unix_streams, mounted=mounted)]
-        )
-        launched = notify_launch(start, self._inherited)
+        code = filters.notify_filter(native, unix_streams=bool(self._config.policy.unix_streams), mounted=mounted)
+        launched = notify_launch(replace(self._start(wanted, path), filters=[code]), self._inherited)
         at_end.callback(launched.end)
         _let_go_of_standard_files()
         tasks = Tasks(launched.guard)

@@ -10,12 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ...syscalls.context import Context
 from ...syscalls.net import refusals
 from ...syscalls.table import checks, handlers, rows
 from ..forking import start
-from ..session import AnyLoop, Session, raise_descriptor_limit
+from ..session import Session, raise_descriptor_limit
 from ..tracer import arch
 from ..tracer.doorbell import Doorbell
 from ..tracer.stops import Ended
@@ -30,6 +31,9 @@ from .selection import Selection
 from .signals import EndSignals
 from .sockets import adopt, has_ring
 from .tasks import named
+
+if TYPE_CHECKING:
+    from ..session import AnyLoop
 
 _UNTIL_ANNOUNCED_S = 1.0
 _LOOK_S = 0.001
