@@ -42,10 +42,15 @@ def build(folder: Path, *names: str) -> dict[str, Path]:
 
 
 def contenders(
-    tracer: Path | None, calls: str, *, ptrace_loop: bool = False, skipped: Sequence[str] = ()
+    tracer: Path | None,
+    calls: str,
+    *,
+    ptrace_loop: bool = False,
+    skipped: Sequence[str] = (),
+    rules: Sequence[str] = (),
 ) -> list[Contender]:
     """All that are here. `tracer`: the minimal C tracer; `calls`: what strace is to stop; `skipped`: programs that one lets
-    alone."""
+    alone; `rules`: options of ours."""
     strace = ("strace", "-f", "--seccomp-bpf", "-e", f"trace={calls}", "-o", "/dev/null")
     found = [Contender("native")]
     if tracer is not None:
@@ -57,7 +62,7 @@ def contenders(
         engine = "ptrace" if loop else "notify"
         # git and go are among the measured programs.
         variables = {"MIRRORD_TRACE_LOOP": loop, "MIRRORD_SKIP_BUILD_TOOLS": "false"}
-        found.append(Contender(name, (TOOL, "-t", "demo", "--engine", engine, "--"), variables))
+        found.append(Contender(name, (TOOL, "-t", "demo", *rules, "--engine", engine, "--"), variables))
     if skipped:
         found.append(Contender(SKIPPED, (TOOL, "-t", "demo", "--skip-processes", ";".join(skipped), "--")))
     present = [one for one in found if not one.words or shutil.which(one.words[0])]

@@ -53,6 +53,7 @@ class Context:
     `interfaces`: the pod's, as last seen. `mount`: the pod's files, if they are mounted; without it they are copied.
     `plain_paths`: relative paths on which no link of this machine to the pod was found, when they were first used.
     `directories`: absolute ones without a link, as crossing.py has found them a moment ago.
+    `local_addresses`: whole sockaddrs that are this machine's whatever socket connects to them (net/local_addresses.py).
     `has_views`: a call was made by which a process may have come to a view of its own (views.py).
     `read_link`: the target of a symbolic link of this machine, b"" for any other file, None for none.
     """
@@ -73,6 +74,7 @@ class Context:
     local_writes: KnownPaths = field(default_factory=KnownPaths)
     plain_paths: PathSet = field(default_factory=PathSet)
     directories: Directories = field(default_factory=Directories)
+    local_addresses: PathSet = field(default_factory=PathSet)
     names: NameTable = field(default_factory=NameTable)
     mount: Mount | None = None
     doors: Doors | None = None

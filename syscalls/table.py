@@ -22,7 +22,7 @@ from .files.quick import CHECKS
 from .files.rows import HANDLERS as FILE_HANDLERS
 from .net import binding, connecting, creating, datagrams, fastopen, interfaces, listening, names, own_network, routes
 from .net.common import IPPROTO_MPTCP
-from .quick import NEVER, Quick, State, Word
+from .quick import NEVER, KnownAddress, Quick, State, Word
 from .task import Task
 
 Handler = Callable[[Context, Task, Args], Handling]
@@ -206,6 +206,7 @@ def handlers(numbers: Mapping[str, int], *, mounted: bool = False) -> dict[int, 
 
 
 OTHER_CHECKS: Mapping[str, Quick] = {
+    "connect": Quick(address=KnownAddress(1, 2, others=State.NO_INTERNET)),
     "getpeername": Quick(needs=State.NO_SOCKETS),
     "getsockname": Quick(needs=State.NO_SOCKETS),
     # Never a short way, but what was remembered of working directories ends.

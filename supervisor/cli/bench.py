@@ -31,13 +31,12 @@ MEASURED = """
 import ctypes, json, os, socket, sys, time
 libc = ctypes.PyDLL(None)
 buffer = ctypes.create_string_buffer(256)
-address = socket.AF_INET.to_bytes(2, sys.byteorder) + (9).to_bytes(2, 'big') + bytes((127, 0, 0, 1)) + bytes(8)
-name = ctypes.create_string_buffer(address, 16)
 zero, null = os.open('/dev/zero', os.O_RDONLY), os.open('/dev/null', os.O_WRONLY)
-local = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()
 path = b'/usr/mirrord-trace-bench'
+name = socket.AF_UNIX.to_bytes(2, sys.byteorder) + path
 calls = {
-    'openat': (libc.open, path, 0), 'stat': (libc.access, path, 0), 'connect': (libc.connect, local, name, 16),
+    'openat': (libc.open, path, 0), 'stat': (libc.access, path, 0), 'connect': (libc.connect, local, name, len(name)),
     'getpid': (libc.getppid,), 'read': (libc.read, zero, buffer, 64), 'write': (libc.write, null, buffer, 64),
 }
 def spent(count, function, *arguments):
@@ -52,7 +51,10 @@ for call, (function, *arguments) in calls.items():
     found[call] = max(0.0, spent(count, function, *arguments) - own)
 print(json.dumps(found))
 """
-"""The measured program: nanoseconds of each call as JSON. `stat` is access(2): all libraries have that as a function."""
+"""The measured program: nanoseconds of each call as JSON. `stat` is access(2): all libraries have that as a function.
+
+`connect` is that of a unix socket, which stays on this machine unless the configuration says otherwise.
+"""
 
 CALLS = ("openat", "stat", "connect", "getpid", "read", "write")
 

@@ -36,6 +36,7 @@ class _Library(ctypes.CDLL):
         self.hot_call.argtypes = (pointer, *[number] * 5, word)
         self.hot_keep.argtypes = (pointer, number)
         self.hot_path.argtypes = (pointer, *[number] * 5, *[ctypes.c_uint] * 4, *[number] * 3, ctypes.c_uint)
+        self.hot_address.argtypes = (pointer, *[number] * 3, ctypes.c_uint)
         self.hot_tree.argtypes = (pointer, text)
         self.hot_add.argtypes = (pointer, number, text, ctypes.c_size_t)
         self.hot_clear.argtypes = (pointer, number)
@@ -77,20 +78,25 @@ class Compiled:
     # In the order of the sets in hot.h.
     def _known(self) -> tuple[KnownPaths | PathSet, ...]:
         context = self._context
-        return context.local_reads, context.local_writes, context.plain_paths, context.directories
+        return (
+            context.local_reads, context.local_writes, context.plain_paths, context.directories, context.local_addresses
+        )  # fmt: skip
 
     def _describe(self, number: int, quick: Quick) -> None:
         word, bits = (quick.word.at, quick.word.bits) if quick.word is not None else (-1, 0)
-        self._library.hot_call(self._hot, number, int(quick.needs), quick.changes, quick.moves, word, bits)
+        self._library.hot_call(self._hot, number, quick.needs, quick.changes, quick.moves, word, bits)
+        if quick.address is not None:
+            name = quick.address
+            self._library.hot_address(self._hot, number, name.at, name.length, name.others)
         for path in quick.paths:
-            conditions = path.writing, path.unless, int(path.empty), int(path.relative)
+            conditions = path.writing, path.unless, path.empty, path.relative
             end = path.magic, path.entry, path.at_flags, path.nofollow
             self._library.hot_path(self._hot, number, path.at, path.dirfd, path.write, path.flags, *conditions, *end)
 
     def wait(self) -> tuple[int, int]:
         """The next stop or end that is not dealt with in C, as `os.waitpid(-1, WALL)` returns it."""
         while True:
-            tid = self._library.hot_wait(self._hot, int(state_of(self._context)), self._address)
+            tid = self._library.hot_wait(self._hot, state_of(self._context), self._address)
             if self._told[1]:
                 self._told[1] = 0
                 self._context.directories.clear()

@@ -63,6 +63,8 @@ static int may_pass(struct hot *hot, pid_t tid, const struct task *task, const s
             (word & call->bits))
             return 0;
     }
+    if (call->name >= 0 && !hot_is_local_address(hot, call, memory, args))
+        return 0;
     for (int at = 0; at < call->paths; at++)
         if (!hot_is_local(hot, &call->path[at], tid, memory, args))
             return 0;
@@ -185,7 +187,16 @@ void hot_free(struct hot *hot) {
 void hot_call(struct hot *hot, unsigned number, unsigned needs, int changes, int moves, int word, uint64_t bits) {
     if (number < MOST_CALLS)
         hot->calls[number] = (struct call){
-            .is_known = 1, .changes = changes, .moves = moves, .word = word, .bits = bits, .needs = needs};
+            .is_known = 1, .changes = changes, .moves = moves, .word = word, .bits = bits, .needs = needs, .name = -1};
+}
+
+/* After hot_call: a sockaddr of it. */
+void hot_address(struct hot *hot, unsigned number, int name, int length, unsigned others) {
+    if (number < MOST_CALLS) {
+        hot->calls[number].name = name;
+        hot->calls[number].length = length;
+        hot->calls[number].others = others;
+    }
 }
 
 /* After hot_call, if at all: a call that is Python's in skipped processes as in all others. */

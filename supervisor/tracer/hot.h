@@ -18,7 +18,7 @@ enum {
 };
 
 /* Numbers of the sets, as compiled.py has them. TREE: found here, good for reading and writing. */
-enum { READS, WRITES, PLAIN, DIRECTORIES, TREE, SETS };
+enum { READS, WRITES, PLAIN, DIRECTORIES, ADDRESSES, TREE, SETS };
 
 struct entry {
     uint64_t hash;
@@ -39,8 +39,8 @@ struct path {
 
 struct call {
     uint8_t is_known, is_kept, changes, moves, paths;
-    int8_t word;
-    uint32_t needs;
+    int8_t word, name, length; /* -1: none */
+    uint32_t needs, others;
     uint64_t bits;
     struct path path[MOST_PATHS];
 };
@@ -91,5 +91,6 @@ void hot_learn(struct set *set, const char *text, size_t length);
 void hot_forget(struct set *set);
 void hot_believe(struct hot *hot);
 int hot_is_local(struct hot *hot, const struct path *rule, pid_t tid, int memory, const uint64_t args[6]);
+int hot_is_local_address(struct hot *hot, const struct call *call, int memory, const uint64_t args[6]);
 
 #endif

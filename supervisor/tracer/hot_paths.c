@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <time.h>
@@ -248,4 +249,15 @@ int hot_is_local(struct hot *hot, const struct path *rule, pid_t tid, int memory
         return 0;
     return has(&hot->sets[write ? WRITES : READS], path, length) || has(&hot->sets[TREE], path, length) ||
            learn_absolute(hot, path, length, is_entry);
+}
+
+int hot_is_local_address(struct hot *hot, const struct call *call, int memory, const uint64_t args[6]) {
+    struct sockaddr_storage name;
+    uint64_t address = args[call->name];
+    int length = (int)args[call->length];
+    if (memory < 0 || address > INT64_MAX || length < (int)sizeof name.ss_family || length > (int)sizeof name ||
+        pread(memory, &name, length, (off_t)address) != length)
+        return 0;
+    return (name.ss_family == AF_UNIX || (call->others & hot->state)) &&
+           has(&hot->sets[ADDRESSES], (const char *)&name, length);
 }

@@ -8,7 +8,7 @@ from ..quick import KnownPath, Quick, State
 _RELATIVE = State.NO_OBJECTS
 
 
-def opens(path: int, flags: int, relative: State, dirfd: int = -1) -> Quick:
+def opens(path: int, flags: int, relative: int, dirfd: int = -1) -> Quick:
     """open(2), openat(2) of a path known for what it is opened for."""
     return Quick((KnownPath(path, dirfd, flags=flags, writing=WRITING, unless=O_PATH, relative=relative),))
 

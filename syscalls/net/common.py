@@ -29,18 +29,21 @@ IPPROTO_MPTCP = 262
 LOOPBACK4 = bytes((127, 0, 0, 1))
 LOOPBACK6 = bytes(15) + b"\1"
 
-_LONGEST_SOCKADDR = sockaddr.SOCKADDR_STORAGE_BYTES
+
+def read_name(task: Task, pointer: int, length: int) -> bytes:
+    """The sockaddr argument of a call as it is in memory, or nothing where the kernel will find fault with it."""
+    size = to_int32(length)
+    if not sockaddr.FAMILY_BYTES <= size <= sockaddr.SOCKADDR_STORAGE_BYTES:
+        return b""
+    try:
+        return task.read(pointer, size)
+    except SyscallError:
+        return b""
 
 
 def read_address(task: Task, pointer: int, length: int) -> sockaddr.Decoded | None:
     """The sockaddr argument of a call, or None where the kernel will find fault with it."""
-    size = to_int32(length)
-    if not 2 <= size <= _LONGEST_SOCKADDR:
-        return None
-    try:
-        return sockaddr.decode(task.read(pointer, size))
-    except SyscallError:
-        return None
+    return sockaddr.decode(read_name(task, pointer, length))
 
 
 def read_room(task: Task, pointer: int) -> int | None:

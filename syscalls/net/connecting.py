@@ -34,7 +34,7 @@ from ..actions import (
 )
 from ..context import Args, Context
 from ..task import Task
-from . import attempts, common, unix
+from . import attempts, common, local_addresses, unix
 from .datagrams import connect_datagrams
 
 _TCP_CLOSE = 7
@@ -46,9 +46,13 @@ def connect(context: Context, task: Task, args: Args) -> Handling:
     Never waits here: a non-blocking connect answers EINPROGRESS at once (1 stop), a blocking one blocks in the kernel
     (2 stops), and 1 round trip goes on meanwhile. The errno of a failure is the pod's.
     """
-    decoded = common.read_address(task, args[1], args[2])
+    content = common.read_name(task, args[1], args[2])
+    decoded = sockaddr.decode(content)
     if decoded is None:
         return common.BAD_ARGUMENT
+    local = local_addresses.decide(context, content, decoded)
+    if local is not None and local_addresses.is_untouched(context, task, args[0], decoded):
+        return local
     if isinstance(decoded, sockaddr.Unix):
         return (yield from unix.connect_unix(context, task, args, decoded.path))
     if not isinstance(decoded, sockaddr.Internet):

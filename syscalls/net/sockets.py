@@ -144,6 +144,11 @@ class Sockets:
     def __bool__(self) -> bool:
         return bool(self.connections or self.datagrams or self.listeners or self.names or self.unix)
 
+    @property
+    def internet(self) -> bool:
+        """Whether there is any internet socket that connects, listens or is sent to in another way than natively."""
+        return bool(self.connections or self.datagrams or self.listeners or self.receivers or self.own_datagrams)
+
     def new_key(self) -> int:
         """A number for the relay that is never used again."""
         self._next_key += 1

@@ -14,7 +14,7 @@ _ACCESS = KnownPath(1, 0, flags=2, writing=2, relative=_UNUSED)
 
 
 # Attributes of an open file are the kernel's; statx(2) may insist on new ones.
-def _stat(at_flags: int, empty: State) -> Quick:
+def _stat(at_flags: int, empty: int) -> Quick:
     return Quick((KnownPath(1, 0, empty=empty, relative=_UNUSED, at_flags=at_flags, nofollow=AT_SYMLINK_NOFOLLOW),))
 
 

@@ -57,6 +57,8 @@ static void call_at_random(unsigned seed) {
             syscall(SYS_unlinkat, -1, "", 0);
         if (rand() % 16 == 0)
             syscall(SYS_chdir, path);
+        if (rand() % 8 == 0)
+            syscall(SYS_connect, rand() % 4, rand() % 2 ? path : (const char *)page + 4090, rand() % 4 ? rand() % 130 : rand());
         syscall(SYS_openat, rand() % 4 ? AT_FDCWD : rand(), path, rand() & (O_ACCMODE | O_NONBLOCK | O_PATH | O_NOFOLLOW), 0);
     }
 }
@@ -64,8 +66,9 @@ static void call_at_random(unsigned seed) {
 static pid_t start(void) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_chdir, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_chdir, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_connect, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unlinkat, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
@@ -104,6 +107,8 @@ int main(int argc, char **argv) {
     hot_call(hot, SYS_chdir, 1, 0, 1, -1, 0);
     hot_path(hot, SYS_chdir, 0, -1, 0, -1, 0, 0, 1, 1, 1, 0, -1, 0);
     hot_path(hot, SYS_openat, 1, 0, 0, 2, 3, 0, 1, 1, 1, 0, 2, O_NOFOLLOW);
+    hot_call(hot, SYS_connect, 1, 0, 0, -1, 0);
+    hot_address(hot, SYS_connect, 1, 2, 1);
     hot_keep(hot, SYS_unlinkat);
     hot_tree(hot, "/usr/");
     sets(hot);
@@ -125,6 +130,8 @@ int main(int argc, char **argv) {
                 kill(children[rand() % CHILDREN], SIGKILL);
             if (rand() % 10 == 0)
                 hot_add(hot, rand() % 2 ? READS : DIRECTORIES, "/usr/known", rand() % 2 ? 4 : 10);
+            if (rand() % 10 == 0)
+                hot_add(hot, ADDRESSES, "////////////////", rand() % 17);
             if (rand() % 100 == 0)
                 hot_clear(hot, rand() % TREE);
             ptrace(PTRACE_CONT, tid, 0, (void *)(long)signal);

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import rig
+from mirrord_trace.agent.wire.messages import ANYWHERE
 from mirrord_trace.supervisor.errors import UsageError
 from mirrord_trace.supervisor.tracer import compiled
 from mirrord_trace.syscalls.abi.flags import AT_SYMLINK_NOFOLLOW
@@ -20,7 +21,8 @@ from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.files.mounted.directory import chdir, fchdir
 from mirrord_trace.syscalls.files.mounted.find import find
 from mirrord_trace.syscalls.files.mounted.paths import HANDLERS
-from mirrord_trace.syscalls.table import checks
+from mirrord_trace.syscalls.net import connecting
+from mirrord_trace.syscalls.table import OTHER_CHECKS, checks
 from mirrord_trace.syscalls.task import Task
 from rig import ARCH, LOCAL, Supervised, apart, supervise
 
@@ -250,6 +252,36 @@ for _ in range(5):
     assert os.wait()[1] == 0
 """)  # fmt: skip
     assert seen.paths == ["/use"]
+
+
+@apart
+def test_addresses_that_are_always_local(tmp_path: Path) -> None:
+    seen, names = _seen(tmp_path, outgoing_route=LOCAL), []
+
+    def connect(context: Context, task: Task, args: Args) -> Handling:
+        names.append(task.read(args[1], args[2])[:4])
+        if len(names) == 4:
+            context.sockets.begin(1, ANYWHERE)
+        return (yield from connecting.connect(context, task, args))
+
+    quick = {ARCH.syscall_numbers["connect"]: OTHER_CHECKS["connect"]}
+    done = supervise("""
+import socket
+def connect(family, name):
+    with socket.socket(family, socket.SOCK_DGRAM) as own:
+        try: own.connect(name)
+        except OSError: pass
+for _ in range(9):
+    for port in (1, 2): connect(socket.AF_INET, ('127.0.0.1', port))
+    connect(socket.AF_UNIX, '/no/such')
+for _ in range(5): connect(socket.AF_INET, ('127.0.0.1', 3))
+for _ in range(5): connect(socket.AF_UNIX, '/no/such')
+""", {"connect": connect}, context=seen.context, checks=quick)  # fmt: skip
+    assert done.end is not None
+    assert done.end.exit_code == 0
+    # Once there is a connection of the pod's, internet sockets are always Python's business.
+    one, two, three = (b"\2\0\0" + bytes([port]) for port in (1, 2, 3))
+    assert names == [one, two, b"\1\0/n", *[three] * 5]
 
 
 @apart
