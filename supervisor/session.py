@@ -20,7 +20,6 @@ from ..syscalls.mount import Mount
 from ..syscalls.net import refusals
 from ..syscalls.objects import Objects
 from ..syscalls.policy import Policy
-from ..syscalls.process import KEPT
 from ..syscalls.requests import Counts, GetCounts, Lost, Mounted, NamesLearnt, NotMounted, NotStarted, Ready
 from ..syscalls.table import checks, handlers
 from .config.load import Config
@@ -30,8 +29,7 @@ from .holder import port_holder
 from .relay.process import RelayHandle
 from .tracer import arch, filters
 from .tracer.asks import Asks
-from .tracer.compiled import Compiled
-from .tracer.compiled import library as compiled_library
+from .tracer.compiled import compiled_loop
 from .tracer.doorbell import Doorbell
 from .tracer.doors import Doors
 from .tracer.driver import Driver
@@ -199,7 +197,7 @@ class Session:
         root = tree.add_root(launched.pid)
         if wanted.working_directory:
             root.process.traps = _IN_POD_DIRECTORY
-        compiled = self._compiled(context)
+        compiled = compiled_loop(context, arch.native())
         if compiled is not None:
             at_end.callback(compiled.close)
         loop = Loop(driver, tree, doorbell, launched, wanted.arguments[0], compiled)
@@ -211,6 +209,7 @@ class Session:
         self, wanted: Program, path: bytes, context: Context, at_end: contextlib.ExitStack
     ) -> tuple[AnyLoop, AnyDriver]:
         # Here, since most sessions are not of this kind and would only start later.
+        from .notify.driver import EXECUTING
         from .notify.driver import Driver as NotifyDriver
         from .notify.launch import launch as notify_launch
         from .notify.loop import Loop as NotifyLoop
@@ -229,7 +228,10 @@ class Session:
         at_end.callback(launched.end)
         _let_go_of_standard_files()
         tasks = Tasks(launched.guard)
-        loop = NotifyLoop(driver, tasks, launched, wanted.arguments[0], self._relay.link.fileno())
+        compiled = compiled_loop(context, native, without=EXECUTING)
+        if compiled is not None:
+            at_end.callback(compiled.close)
+        loop = NotifyLoop(driver, tasks, launched, wanted.arguments[0], self._relay.link.fileno(), compiled)
         loop.children = (self._relay.pid,)
         self._connect(loop, driver, context, Sweeper(tasks, context))
         return loop, driver
@@ -253,16 +255,6 @@ class Session:
             from .tracer.show import Tracer  # and with it python-ptrace, which nothing else needs
 
             driver.observer = Tracer().observe
-
-    # The innermost loop in C; None where it was not built, and with --trace, which wants to see every call.
-    def _compiled(self, context: Context) -> Compiled | None:
-        library = None if self._config.trace else compiled_library()
-        if library is None:
-            return None
-        native = arch.native()
-        quick = checks(native.syscall_numbers, mounted=context.mount is not None)
-        kept = [native.syscall_numbers[name] for name in KEPT if name in native.syscall_numbers]
-        return Compiled(library, context, quick, native.audit, kept)
 
     def _skipping(self, root: int) -> Skipping:
         device = self._mount.device if self._mount is not None else None

@@ -58,7 +58,8 @@ _RESTART_ALWAYS = -513
 _UNCHANGED = Decision(Route.LOCAL, Reason.NOT_OURS)
 _CREATING = frozenset({"clone", "clone3"})
 """Run with other flags, lest a child have no tracer; here it inherits the filter whatever they are."""
-_EXECUTING = frozenset({"execve", "execveat"})
+EXECUTING = frozenset({"execve", "execveat"})
+"""Never let pass in C: who is who has to be looked up anew."""
 
 
 class Surroundings(Protocol):
@@ -127,6 +128,10 @@ class Driver:
     def is_exec(self, note: Notification) -> bool:
         """Whether it is an execve(2)."""
         return note.sysno == self._exec
+
+    def is_executing(self, note: Notification) -> bool:
+        """Whether it is that, or an execveat(2)."""
+        return self._names.get(note.sysno) in EXECUTING
 
     def at_notification(self, note: Notification) -> bool:
         """A call of the table. False if it came through an ABI that this tool refuses."""
@@ -281,7 +286,7 @@ class Driver:
         self.calls.pop(call.task.tid, None)
         if isinstance(final, Continue):
             self._observe(call, UNKNOWN_RESULT, final.decision)
-            if call.name in _EXECUTING:
+            if call.name in EXECUTING:
                 self.tasks.forget(call.task.tid)
             self._listener.go_on(call.id)
             return

@@ -31,7 +31,10 @@ _SET_FLAGS = 0x40082104
 _SYNC_WAKE_UP = 1
 _CONTINUE = 1
 
-_ZEROS = bytes(_NOTIFICATION.size)
+NOTIFICATION_BYTES = _NOTIFICATION.size
+"""sizeof(struct seccomp_notif)."""
+
+_ZEROS = bytes(NOTIFICATION_BYTES)
 
 
 class Notification(NamedTuple):
@@ -43,6 +46,12 @@ class Notification(NamedTuple):
     audit: int
     ip: int
     args: Args
+
+
+def decode(content: bytes | bytearray) -> Notification:
+    """A struct seccomp_notif."""
+    id, tid, _, sysno, audit, ip, *args = _NOTIFICATION.unpack(content)
+    return Notification(id, tid, sysno & 0xFFFFFFFF, audit, ip, (args[0], args[1], args[2], args[3], args[4], args[5]))
 
 
 class Listener:
@@ -62,8 +71,7 @@ class Listener:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        id, tid, _, sysno, audit, ip, *args = _NOTIFICATION.unpack(buffer)
-        return Notification(id, tid, sysno & 0xFFFFFFFF, audit, ip, (args[0], args[1], args[2], args[3], args[4], args[5]))
+        return decode(buffer)
 
     def go_on(self, id: int) -> bool:
         """Have the kernel run the call as it is. False: nobody waits any more."""

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from ..descendants import descendants
 from ..errors import UsageError
 from ..tracer import privileges
+from ..tracer.compiled import BY_NUMBER, Compiled
 from ..tracer.stops import Ended, classify
 from .calls import NotifiedCall
 from .driver import Driver
 from .guard import NAME
 from .launch import Supervised
-from .listener import Notification
+from .listener import Notification, decode
 from .tasks import Tasks
 
 _TICK_S = 0.1
@@ -36,8 +37,15 @@ _X32_BIT = 0x40000000
 class Loop:
     """Supervises one program and everything it starts, until the last of it has ended. See tracer/loop.py."""
 
-    def __init__(self, driver: Driver, tasks: Tasks, launched: Supervised, program: str, link_fd: int) -> None:
-        self.stops = 0
+    def __init__(
+        self,
+        driver: Driver,
+        tasks: Tasks,
+        launched: Supervised,
+        program: str,
+        link_fd: int,
+        compiled: Compiled | None = None,
+    ) -> None:
         self.root_end: Ended | None = None
         self.on_ring: Callable[[], None] = lambda: None
         """Called when the relay has something for us, and now and then."""
@@ -60,10 +68,17 @@ class Loop:
         self._waiting: dict[int, NotifiedCall] = {}
         self._tick_at_s = 0.0
         self._line = b""
-        for fd in (self._wake, link_fd, launched.events, launched.listener.fd):
+        self._stops = 0
+        self._compiled = compiled
+        for fd in (self._wake, link_fd, launched.events):
             self._epoll.register(fd, select.EPOLLIN)
         tasks.on_new = lambda tid: self._tell(privileges.lost(tid))
         driver.start(launched.listener, tasks, self)
+
+    @property
+    def stops(self) -> int:
+        """Notifications of all supervised threads so far."""
+        return self._stops + (self._compiled.stops if self._compiled is not None else 0)
 
     def post(self, work: Callable[[], None]) -> None:
         """Have `work` done by the loop's thread. Any thread; never blocks."""
@@ -91,8 +106,14 @@ class Loop:
     def run(self) -> Ended:
         """Until nothing is left. Returns how the first process ended; UsageError if it could not be executed."""
         listener = self._launched.listener.fd
+        # With an observer every call takes the long way, to have something to tell.
+        compiled = self._compiled if self._driver.observer is None else None
+        if compiled is None:
+            self._epoll.register(listener, select.EPOLLIN)
         while not self._has_ended:
-            for fd, events in self._epoll.poll(self._patience_s()):
+            if compiled is not None and not self._pass_on_calls(compiled):
+                compiled = None
+            for fd, events in self._epoll.poll(0 if compiled is not None else self._patience_s()):
                 if fd == listener:
                     self._notified(events)
                 elif fd == self._wake:
@@ -119,6 +140,8 @@ class Loop:
             return
         self._tick_at_s = now_s + self._patience_s()
         self._driver.tick()
+        if self._compiled is not None:
+            self._compiled.take_all_back()  # who they are is looked up anew
         for call in list(self._waiting.values()):
             if call.socket is not None and call.socket.is_late:
                 self._driver.ready(call)
@@ -161,12 +184,29 @@ class Loop:
             self._epoll.unregister(self._launched.listener.fd)  # nobody is left who could call
             return
         note = self._launched.listener.receive()
-        if note is None:
-            return
+        if note is not None:
+            self._at(note)
+
+    # Those that are known to be local, in C, until there is one that is not; that one, here. False: nobody is left.
+    def _pass_on_calls(self, compiled: Compiled) -> bool:
+        found = compiled.notified(self._launched.listener.fd, self._epoll.fileno(), self._patience_s())
+        if found:
+            note = decode(found)
+            self._at(note)
+            self._lend(compiled, note)
+        return found is not None
+
+    def _lend(self, compiled: Compiled, note: Notification) -> None:
+        if self._driver.is_executing(note):
+            compiled.take_all_back()  # another one of its threads may become the new program's
+        elif self._started and note.tid not in self._driver.calls:
+            compiled.lend(note.tid, BY_NUMBER)
+
+    def _at(self, note: Notification) -> None:
         if not self._started and not self._has_started() and not self._driver.is_exec(note):
             self._launched.listener.go_on(note.id)  # our own child, before it has executed the program
             return
-        self.stops += 1
+        self._stops += 1
         if not self._driver.at_notification(note):
             self._refuse(note)
 

@@ -1,4 +1,4 @@
-"""The compiled innermost loop (hot.c): where it is, and Python's side of it.
+"""The compiled innermost loop (hot.c, ../notify/hot_notify.c): where it is, and Python's side of it.
 
 It is optional: pip builds it where there is a C compiler, and without it loop.py waits by itself, with the same result.
 MIRRORD_TRACE_LOOP=python or compiled forces the one or the other.
@@ -17,10 +17,18 @@ from pathlib import Path
 
 from ...syscalls.context import Context
 from ...syscalls.known import KnownPaths, PathSet
+from ...syscalls.process import KEPT
 from ...syscalls.quick import Quick, state_of
+from ...syscalls.table import checks
 from ..errors import UsageError
+from .arch import Arch
 
 VARIABLE = "MIRRORD_TRACE_LOOP"
+BY_NUMBER = -2
+"""For `Compiled.lend`: memory is read by the number of the thread, whatever it executes."""
+
+_NOTE, _NOBODY = 1, 2
+_NOTE_BYTES = 80  # struct seccomp_notif
 
 
 class _Library(ctypes.CDLL):
@@ -63,6 +71,7 @@ class Compiled:
             raise MemoryError
         self._told = (ctypes.c_int * 2)()  # struct told in hot.h
         self._address = ctypes.byref(self._told)
+        self._note = ctypes.create_string_buffer(_NOTE_BYTES)
         self._stops = 0
         for number, quick in calls.items():
             self._describe(number, quick)
@@ -105,6 +114,21 @@ class Compiled:
             if -tid != errno.EINTR:
                 raise OSError(-tid, os.strerror(-tid))
 
+    def notified(self, listener: int, others: int, patience_s: float) -> bytes | None:
+        """The other engine's `wait`: a struct seccomp_notif that is not answered in C.
+
+        b"": the descriptor `others` is readable, or `patience_s` has passed. None: there is nobody left to be heard of.
+        """
+        found = self._library.hot_notified(
+            self._hot, state_of(self._context), listener, others, int(patience_s * 1000), self._note, self._address
+        )
+        if self._told[1]:
+            self._told[1] = 0
+            self._context.directories.clear()
+        if found < 0:
+            raise OSError(-found, os.strerror(-found))
+        return self._note.raw if found == _NOTE else None if found == _NOBODY else b""
+
     def rest(self) -> list[tuple[int, int]]:
         """What has been waited for and not been returned yet: once nobody waits any more."""
         found = []
@@ -118,6 +142,10 @@ class Compiled:
         `is_skipped`: see `Process.is_skipped`.
         """
         self._quick.hot_lend(self._hot, tid, memory, is_skipped)
+
+    def take_all_back(self) -> None:
+        """Nobody is lent any more."""
+        self._quick.hot_take_all_back(self._hot)
 
     def take_back(self, tid: int) -> None:
         """The thread has gone without an end of its own to be waited for."""
@@ -136,6 +164,16 @@ class Compiled:
             self._stops = self.stops
             self._library.hot_free(self._hot)
             self._hot = ctypes.c_void_p()
+
+
+def compiled_loop(context: Context, arch: Arch, *, without: Collection[str] = ()) -> Compiled | None:
+    """The one of a session; None where it was not built, or is not wanted (`library`). `without`: calls that are Python's."""
+    found = library()
+    if found is None:
+        return None
+    numbers = {name: number for name, number in arch.syscall_numbers.items() if name not in without}
+    kept = [numbers[name] for name in KEPT if name in numbers]
+    return Compiled(found, context, checks(numbers, mounted=context.mount is not None), arch.audit, kept)
 
 
 class _Set:

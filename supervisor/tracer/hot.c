@@ -35,20 +35,32 @@ static struct task *task_of(struct hot *hot, pid_t tid) {
     return page ? &page[tid % TASKS_IN_PAGE] : NULL;
 }
 
+/* The same for one that may never have been lent; NULL: there is no room. */
+struct task *hot_task_for(struct hot *hot, pid_t tid) {
+    if (tid <= 0 || tid >= TASK_PAGES * TASKS_IN_PAGE)
+        return NULL;
+    struct task **page = &hot->tasks[tid / TASKS_IN_PAGE];
+    if (!*page && !(*page = calloc(TASKS_IN_PAGE, sizeof **page)))
+        return NULL;
+    return &(*page)[tid % TASKS_IN_PAGE];
+}
+
+int hot_is_lent(const struct hot *hot, const struct task *task) {
+    return task->is_lent && task->lending == hot->lending;
+}
+
 static void has_changed(struct hot *hot, struct told *told) {
     hot_forget(&hot->sets[DIRECTORIES]);
     hot->era++;
     told->has_changed = 1;
 }
 
-static int may_pass(struct hot *hot, pid_t tid, const struct task *task, const struct __ptrace_syscall_info *about,
-                    struct told *told) {
+int hot_may_pass(struct hot *hot, pid_t tid, const struct task *task, const struct called *called, struct told *told) {
     int memory = task->memory;
-    if (about->op != PTRACE_SYSCALL_INFO_SECCOMP)
-        return 0;
-    if (about->arch != hot->arch || about->seccomp.nr >= MOST_CALLS)
+    const uint64_t *args = called->args;
+    if (called->arch != hot->arch || called->number >= MOST_CALLS)
         return task->is_skipped;
-    const struct call *call = &hot->calls[about->seccomp.nr];
+    const struct call *call = &hot->calls[called->number];
     if (task->is_skipped && !call->is_kept) {
         if (call->changes)
             has_changed(hot, told);
@@ -56,14 +68,12 @@ static int may_pass(struct hot *hot, pid_t tid, const struct task *task, const s
     }
     if (!call->is_known || !(call->needs & hot->state))
         return 0;
-    const uint64_t *args = (const uint64_t *)about->seccomp.args;
     if (call->word >= 0) {
-        uint64_t word, address = args[call->word];
-        if (memory < 0 || address > INT64_MAX || pread(memory, &word, sizeof word, (off_t)address) != sizeof word ||
-            (word & call->bits))
+        uint64_t word;
+        if (hot_read(tid, memory, &word, sizeof word, args[call->word]) != sizeof word || (word & call->bits))
             return 0;
     }
-    if (call->name >= 0 && !hot_is_local_address(hot, call, memory, args))
+    if (call->name >= 0 && !hot_is_local_address(hot, call, tid, memory, args))
         return 0;
     for (int at = 0; at < call->paths; at++)
         if (!hot_is_local(hot, &call->path[at], tid, memory, args))
@@ -74,22 +84,27 @@ static int may_pass(struct hot *hot, pid_t tid, const struct task *task, const s
 }
 
 /* A call that changes the working directory of all who share it does so at some moment before the next stop of its task. */
-static void note_move(struct hot *hot, struct task *task, const struct __ptrace_syscall_info *about) {
-    if (about->arch == hot->arch && about->seccomp.nr < MOST_CALLS && !hot->calls[about->seccomp.nr].moves)
+void hot_note_move(struct hot *hot, struct task *task, const struct called *called) {
+    if (called->arch == hot->arch && called->number < MOST_CALLS && !hot->calls[called->number].moves)
         return;
     task->moves = 1;
     hot->moving++;
     hot->era++;
 }
 
-static void has_moved(struct hot *hot, struct task *task) {
+void hot_has_moved(struct hot *hot, struct task *task) {
     hot->moving -= task->moves;
     task->moves = 0;
 }
 
+int hot_is_gone(pid_t tid) {
+    return kill(tid, 0) && errno == ESRCH;
+}
+
 static int look(pid_t tid, struct __ptrace_syscall_info *about) {
     long got = ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof *about, about);
-    return got >= (long)(offsetof(struct __ptrace_syscall_info, seccomp) + sizeof about->seccomp.args + 8);
+    return got >= (long)(offsetof(struct __ptrace_syscall_info, seccomp) + sizeof about->seccomp.args + 8) &&
+           about->op == PTRACE_SYSCALL_INFO_SECCOMP;
 }
 
 /* Whether the stop has been dealt with. */
@@ -98,17 +113,20 @@ static int deal_with(struct hot *hot, pid_t tid, struct told *told) {
     int status = told->status;
     if (!task)
         return 0;
-    has_moved(hot, task);
+    hot_has_moved(hot, task);
     if (!WIFSTOPPED(status) || status >> 16 == PTRACE_EVENT_EXEC)
         hot->era++; /* the number may become another's */
     struct __ptrace_syscall_info about;
     int is_call = status == SECCOMP_STATUS && look(tid, &about);
-    if (is_call)
-        note_move(hot, task, &about);
-    if (!task->is_lent)
+    struct called called = {0};
+    if (is_call) {
+        called = (struct called){about.arch, about.seccomp.nr, (const uint64_t *)about.seccomp.args};
+        hot_note_move(hot, task, &called);
+    }
+    if (!hot_is_lent(hot, task))
         return 0;
     if (status == SECCOMP_STATUS) {
-        if (is_call && may_pass(hot, tid, task, &about, told)) {
+        if (is_call && hot_may_pass(hot, tid, task, &called, told)) {
             hot->stops++;
             ptrace(PTRACE_CONT, tid, 0, 0); /* ESRCH: killed meanwhile; its end comes next */
             return 1;
@@ -237,15 +255,12 @@ void hot_clear(struct hot *hot, int number) {
         hot_forget(&hot->sets[TREE]);
 }
 
-/* The next stops of this thread may be dealt with here, until one is returned. `memory`: its /proc/TID/mem, or -1. */
+/* The next stops of this thread may be dealt with here, until one is returned. `memory`: see struct task. */
 void hot_lend(struct hot *hot, int tid, int memory, int is_skipped) {
-    if (tid <= 0 || tid >= TASK_PAGES * TASKS_IN_PAGE)
-        return;
-    struct task **page = &hot->tasks[tid / TASKS_IN_PAGE];
-    if (!*page && !(*page = calloc(TASKS_IN_PAGE, sizeof **page)))
-        return;
-    struct task *task = &(*page)[tid % TASKS_IN_PAGE];
-    *task = (struct task){.is_lent = 1, .is_skipped = is_skipped, .moves = task->moves, .memory = memory};
+    struct task *task = hot_task_for(hot, tid);
+    if (task)
+        *task = (struct task){.is_lent = 1, .is_skipped = is_skipped, .moves = task->moves, .lending = hot->lending,
+            .memory = memory};
 }
 
 /* The thread is gone, or its memory. */
@@ -253,7 +268,7 @@ void hot_take_back(struct hot *hot, int tid) {
     struct task *task = task_of(hot, tid);
     if (task) {
         task->is_lent = 0;
-        has_moved(hot, task);
+        hot_has_moved(hot, task);
     }
 }
 

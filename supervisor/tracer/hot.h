@@ -1,4 +1,4 @@
-/* What hot.c and hot_paths.c share; see the head of hot.c. */
+/* What hot.c, hot_paths.c and notify/hot_notify.c share; see the head of hot.c. */
 #ifndef HOT_H
 #define HOT_H
 #define _GNU_SOURCE
@@ -15,6 +15,7 @@ enum {
     LONG_PATH = 4096,
     TASKS_IN_PAGE = 1024,
     TASK_PAGES = 4096, /* pid_max is at most 4 Mi */
+    BY_NUMBER = -2,    /* `memory` of a task whose memory is read by its number (process_vm_readv) */
 };
 
 /* Numbers of the sets, as compiled.py has them. TREE: found here, good for reading and writing. */
@@ -48,7 +49,14 @@ struct call {
 struct task {
     uint8_t is_lent, is_skipped;
     uint8_t moves; /* it may be in a call that changes the working directory of all who share it */
-    int memory;
+    uint32_t lending; /* lent as long as this is that of `hot` */
+    int memory; /* /proc/TID/mem, BY_NUMBER, or -1 */
+};
+
+/* A system call as its filter saw it. */
+struct called {
+    uint32_t arch, number;
+    const uint64_t *args;
 };
 
 /* The working directory of a thread, as /proc has it. */
@@ -78,6 +86,7 @@ struct hot {
     struct { pid_t tid; int status; } queue[MOST_QUEUED];
     int queued, next;
     unsigned since_drain;
+    uint32_t lending;
 };
 
 /* What is told to Python along with a stop. */
@@ -86,11 +95,21 @@ struct told {
     int has_changed; /* a call has passed that may have put a link where a directory was */
 };
 
+/* hot.c */
+struct task *hot_task_for(struct hot *hot, pid_t tid);
+int hot_is_lent(const struct hot *hot, const struct task *task);
+int hot_may_pass(struct hot *hot, pid_t tid, const struct task *task, const struct called *called, struct told *told);
+void hot_note_move(struct hot *hot, struct task *task, const struct called *called);
+void hot_has_moved(struct hot *hot, struct task *task);
+int hot_is_gone(pid_t tid);
+
 /* hot_paths.c */
+int64_t hot_now_ns(void);
+ssize_t hot_read(pid_t tid, int memory, void *to, size_t size, uint64_t address);
 void hot_learn(struct set *set, const char *text, size_t length);
 void hot_forget(struct set *set);
 void hot_believe(struct hot *hot);
 int hot_is_local(struct hot *hot, const struct path *rule, pid_t tid, int memory, const uint64_t args[6]);
-int hot_is_local_address(struct hot *hot, const struct call *call, int memory, const uint64_t args[6]);
+int hot_is_local_address(struct hot *hot, const struct call *call, pid_t tid, int memory, const uint64_t args[6]);
 
 #endif

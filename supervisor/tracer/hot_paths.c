@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -87,7 +88,7 @@ void hot_learn(struct set *set, const char *text, size_t length) {
 
 /* -- paths ---------------------------------------------------------------------------------------------------------- */
 
-static int64_t now_ns(void) {
+int64_t hot_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000 + now.tv_nsec;
@@ -95,7 +96,7 @@ static int64_t now_ns(void) {
 
 /* Before a first directory becomes known. */
 void hot_believe(struct hot *hot) {
-    hot->fresh_until_ns = now_ns() + FRESH_NS;
+    hot->fresh_until_ns = hot_now_ns() + FRESH_NS;
 }
 
 /* Whether no part of the path is empty, `.` or `..`; a slash at its beginning and one at its end are fine. */
@@ -129,7 +130,7 @@ static int is_plain(struct hot *hot, char *path, size_t length, int is_entry) {
     char *slash = memrchr(path, '/', length);
     if (!slash || slash == path || !hot->sets[DIRECTORIES].count)
         return 0;
-    if (now_ns() >= hot->fresh_until_ns) {
+    if (hot_now_ns() >= hot->fresh_until_ns) {
         hot_forget(&hot->sets[DIRECTORIES]);
         return 0;
     }
@@ -177,13 +178,13 @@ static void look_at(const struct hot *hot, struct place *place, const char *link
 static const struct place *working_directory(struct hot *hot, pid_t tid, struct place *own) {
     char link[64];
     struct place *place = hot->moving ? own : &hot->places[tid % MOST_PLACES];
-    if (!hot->moving && place->tid == tid && place->era == hot->era && now_ns() < place->until_ns)
+    if (!hot->moving && place->tid == tid && place->era == hot->era && hot_now_ns() < place->until_ns)
         return place;
     snprintf(link, sizeof link, "/proc/%d/cwd", tid);
     look_at(hot, place, link);
     place->tid = tid;
     place->era = hot->era;
-    place->until_ns = now_ns() + PLACE_FRESH_NS;
+    place->until_ns = hot_now_ns() + PLACE_FRESH_NS;
     return place;
 }
 
@@ -224,12 +225,18 @@ static int is_local_relative(struct hot *hot, int is_unused, pid_t tid, int dirf
     return 1;
 }
 
+/* As much as there is, at most `size` bytes; -1: nothing. */
+ssize_t hot_read(pid_t tid, int memory, void *to, size_t size, uint64_t address) {
+    if (memory == BY_NUMBER) {
+        struct iovec here = {to, size}, there = {(void *)address, size};
+        return process_vm_readv(tid, &here, 1, &there, 1, 0);
+    }
+    return memory < 0 || address > INT64_MAX ? -1 : pread(memory, to, size, (off_t)address);
+}
+
 int hot_is_local(struct hot *hot, const struct path *rule, pid_t tid, int memory, const uint64_t args[6]) {
     char path[SHORT_PATH];
-    uint64_t address = args[rule->at];
-    if (memory < 0 || address > INT64_MAX)
-        return 0;
-    ssize_t got = pread(memory, path, sizeof path, (off_t)address);
+    ssize_t got = hot_read(tid, memory, path, sizeof path, args[rule->at]);
     char *end = got > 0 ? memchr(path, 0, got) : NULL;
     if (!end)
         return 0;
@@ -251,12 +258,11 @@ int hot_is_local(struct hot *hot, const struct path *rule, pid_t tid, int memory
            learn_absolute(hot, path, length, is_entry);
 }
 
-int hot_is_local_address(struct hot *hot, const struct call *call, int memory, const uint64_t args[6]) {
+int hot_is_local_address(struct hot *hot, const struct call *call, pid_t tid, int memory, const uint64_t args[6]) {
     struct sockaddr_storage name;
-    uint64_t address = args[call->name];
     int length = (int)args[call->length];
-    if (memory < 0 || address > INT64_MAX || length < (int)sizeof name.ss_family || length > (int)sizeof name ||
-        pread(memory, &name, length, (off_t)address) != length)
+    if (length < (int)sizeof name.ss_family || length > (int)sizeof name ||
+        hot_read(tid, memory, &name, length, args[call->name]) != length)
         return 0;
     return (name.ss_family == AF_UNIX || (call->others & hot->state)) &&
            has(&hot->sets[ADDRESSES], (const char *)&name, length);

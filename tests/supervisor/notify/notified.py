@@ -9,8 +9,8 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
+from loops import chosen_loop, nothing
 from mirrord_trace.agent.wire.messages import Message
 from mirrord_trace.supervisor.notify.calls import Frame, NotifiedCall
 from mirrord_trace.supervisor.notify.driver import Driver
@@ -26,6 +26,7 @@ from mirrord_trace.supervisor.tracer.stops import Ended
 from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
 from mirrord_trace.syscalls.actions import Answer, Handling, Scratch
 from mirrord_trace.syscalls.context import Context
+from mirrord_trace.syscalls.quick import Quick
 from mirrord_trace.syscalls.table import Handler
 from rig import ARCH, python
 
@@ -56,20 +57,13 @@ class Supervised:
         return self.output.splitlines()
 
 
-class _Context:
-    # As much of a context as the driver itself uses.
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-
-    def notice(self, key: str, text: str) -> None:
-        self.notices.append(text)
-
-
 def supervise(
     program: str | Sequence[str],
     handlers: Mapping[str, Handler],
     *,
     prepare: Callable[[Supervised], None] = lambda run: None,
+    context: Context | None = None,
+    checks: Mapping[int, Quick] | None = None,
 ) -> Supervised:
     """Run a program (Python text, or a command) to its end. In a process of the test's own: `rig.apart`."""
     command = python(program) if isinstance(program, str) else list(program)
@@ -84,20 +78,24 @@ def supervise(
         return len(asked)
 
     table = {NUMBERS[name]: (name, handler) for name, handler in handlers.items()}
-    context = _Context()
+    notices: list[str] = []
+    known = context if context is not None else nothing(notices)
+    compiled = chosen_loop(known, checks or {})
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
         launched = launch(Start(command, os.environb, (code(list(handlers)),)), inherited)
-        driver = Driver(cast(Context, context), table, ARCH, ask, {})
+        driver = Driver(known, table, ARCH, ask, checks or {})
         tasks = Tasks(launched.guard)
-        loop = Loop(driver, tasks, launched, command[0], link.fileno())
-        run = Supervised(driver, tasks, loop, context.notices, asked)
+        loop = Loop(driver, tasks, launched, command[0], link.fileno(), compiled)
+        run = Supervised(driver, tasks, loop, notices, asked)
         loop.on_ring = lambda: _deliver(run, link)
         prepare(run)
         try:
             run.end = loop.run()
         finally:
             launched.end()
+            if compiled is not None:
+                compiled.close()
         output.seek(0)
         run.output = output.read().decode()
     link.close()

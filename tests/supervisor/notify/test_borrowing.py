@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 
+import pytest
 from mirrord_trace.syscalls.actions import Continue, Handling, Keep, Scratch, run
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.task import Task
 from notified import supervise
 from rig import DECISION, apart
+
+pytestmark = pytest.mark.usefixtures("both_loops")
 
 _IN_A_TRACED_CHILD = """
 if os.fork() == 0:

@@ -8,6 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
 from mirrord_trace.agent.wire.messages import Done, Failed, Stat
 from mirrord_trace.syscalls.actions import (
     Answer,
@@ -25,6 +26,8 @@ from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.task import Task
 from notified import Supervised, supervise
 from rig import CALL, DECISION, LOCAL, apart
+
+pytestmark = pytest.mark.usefixtures("both_loops")
 
 _QUESTION = Stat(b"/", True)
 

@@ -17,6 +17,8 @@ from mirrord_trace.syscalls.task import Task
 from notified import Supervised, supervise
 from rig import CALL, DECISION, apart
 
+pytestmark = pytest.mark.usefixtures("both_loops")
+
 
 def _seven(context: Context, task: Task, args: Args) -> Handling:
     yield from ()

@@ -24,16 +24,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import ParamSpec, cast
+from typing import ParamSpec
 
+from loops import chosen_loop, nothing
 from mirrord_trace.agent.wire.messages import Message
 from mirrord_trace.supervisor.tracer import arch as machines
 from mirrord_trace.supervisor.tracer import filter as seccomp
 from mirrord_trace.supervisor.tracer import ptrace
 from mirrord_trace.supervisor.tracer.arch.x86_64 import X32_BIT
-from mirrord_trace.supervisor.tracer.compiled import Compiled
-from mirrord_trace.supervisor.tracer.compiled import library as built
 from mirrord_trace.supervisor.tracer.doorbell import Doorbell
 from mirrord_trace.supervisor.tracer.driver import Driver
 from mirrord_trace.supervisor.tracer.launch import OPTIONS, Inherited, Start, launch
@@ -45,8 +43,6 @@ from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
 from mirrord_trace.supervisor.tracer.tree import Tree
 from mirrord_trace.syscalls.actions import Answer, Decision, Reason, Route
 from mirrord_trace.syscalls.context import Context
-from mirrord_trace.syscalls.known import Directories, KnownPaths, PathSet
-from mirrord_trace.syscalls.net.sockets import Sockets
 from mirrord_trace.syscalls.quick import Quick
 from mirrord_trace.syscalls.table import Handler
 
@@ -54,9 +50,6 @@ ARCH = machines.native()
 CALL = "getxattr"
 DECISION = Decision(Route.REMOTE, Reason.FS_MODE)
 LOCAL = Decision(Route.LOCAL, Reason.FS_MODE_LOCAL)
-
-in_use = ["python"]
-"""Which loop `supervise` uses; the fixture `both_loops` sets it."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -216,7 +209,7 @@ def supervise(
         tree.add_root(launched.pid)
         asked: list[tuple[int, Message]] = []
         driver = _driver(chosen, asked, later, context, checks or {})
-        compiled = _compiled(driver.context, checks or {})
+        compiled = chosen_loop(driver.context, checks or {})
         run = Supervised(driver, tree, Loop(driver, tree, doorbell, launched, command[0], compiled), asked)
         run.loop.on_ring = lambda: _deliver(run)
         prepare(run)
@@ -248,22 +241,7 @@ def _driver(
         return len(asked)
 
     table = {ARCH.syscall_numbers[name]: (name, handler) for name, handler in handlers.items()}
-    return Driver(context or _nothing(), table, ARCH, ask, later, checks)
-
-
-# The little of a context that the loops themselves look at.
-def _nothing() -> Context:
-    policy = SimpleNamespace(local_trees=lambda: ())
-    paths = {"local_reads": KnownPaths(), "local_writes": KnownPaths(), "plain_paths": PathSet(), "directories": Directories()}
-    return cast(Context, SimpleNamespace(policy=policy, mount=None, objects=(), sockets=Sockets(), **paths))
-
-
-def _compiled(context: Context, checks: Mapping[int, Quick]) -> Compiled | None:
-    if in_use[0] == "python":
-        return None
-    library = built()
-    assert library is not None
-    return Compiled(library, context, checks, ARCH.audit)
+    return Driver(context or nothing([]), table, ARCH, ask, later, checks)
 
 
 def _deliver(run: Supervised) -> None:

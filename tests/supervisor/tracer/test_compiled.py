@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import loops
 import pytest
-import rig
 from mirrord_trace.agent.wire.messages import ANYWHERE
 from mirrord_trace.supervisor.errors import UsageError
 from mirrord_trace.supervisor.tracer import compiled
@@ -37,7 +37,7 @@ NAMES = ("openat", "newfstatat", "chdir", "fchdir", "rename", "symlink", "clone3
 def _compiled_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     if compiled.library() is None:
         pytest.skip("the compiled loop was not built: install gcc, then make setup")
-    monkeypatch.setattr(rig, "in_use", ["compiled"])
+    monkeypatch.setattr(loops, "in_use", ["compiled"])
 
 
 @dataclass
