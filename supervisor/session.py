@@ -22,6 +22,7 @@ from ..syscalls.objects import Objects
 from ..syscalls.policy import Policy
 from ..syscalls.requests import Counts, GetCounts, Lost, Mounted, NamesLearnt, NotMounted, NotStarted, Ready
 from ..syscalls.table import checks, handlers
+from .config.engine import is_debugger
 from .config.load import Config
 from .config.program import Program, find_program, program
 from .errors import EXIT_OWN_FAILURE, UsageError
@@ -37,7 +38,7 @@ from .tracer.launch import Inherited, Start, launch
 from .tracer.look import read_link
 from .tracer.loop import Loop
 from .tracer.own_signals import OwnSignals
-from .tracer.skipping import Skipping
+from .tracer.skipping import Skipping, line_for
 from .tracer.stops import Ended
 from .tracer.sweep import Sweeper
 from .tracer.tracee import duplicate_of
@@ -209,10 +210,11 @@ class Session:
         self, wanted: Program, path: bytes, context: Context, at_end: contextlib.ExitStack
     ) -> tuple[AnyLoop, AnyDriver]:
         # Here, since most sessions are not of this kind and would only start later.
-        from .notify.driver import EXECUTING
         from .notify.driver import Driver as NotifyDriver
         from .notify.launch import launch as notify_launch
         from .notify.loop import Loop as NotifyLoop
+        from .notify.passing import EXECUTING
+        from .notify.skipped import Skipped
         from .notify.tasks import Tasks
 
         native = arch.native()
@@ -221,16 +223,18 @@ class Session:
             context, handlers(numbers, mounted=mounted), native, self._asks.ask, checks(numbers, mounted=mounted)
         )
         self._show_calls(driver)
-        if "skip_processes" in self._config.skipped.values():
-            self._notice("skip", "skip_processes means nothing with --engine notify: a filter cannot be taken away")
         code = filters.notify_filter(native, unix_streams=bool(self._config.policy.unix_streams), mounted=mounted)
         launched = notify_launch(replace(self._start(wanted, path), filters=[code]), self._inherited)
         at_end.callback(launched.end)
         _let_go_of_standard_files()
         tasks = Tasks(launched.guard)
-        compiled = compiled_loop(context, native, without=EXECUTING)
+        compiled = compiled_loop(context, native, ours=EXECUTING)
         if compiled is not None:
             at_end.callback(compiled.close)
+        if self._config.skipped:
+            # What is debugged is in the pod, whatever its debugger is.
+            skipping = self._skipping(-1 if is_debugger(wanted.arguments[0]) else launched.pid)
+            tasks.skipped = Skipped(lambda *asked: launched.has_executed and skipping.skips(*asked))
         loop = NotifyLoop(driver, tasks, launched, wanted.arguments[0], self._relay.link.fileno(), compiled)
         loop.children = (self._relay.pid,)
         self._connect(loop, driver, context, Sweeper(tasks, context))
@@ -266,12 +270,7 @@ class Session:
         # Whoever names programs knows about them; of the default not everybody has heard.
         def told(pid: int, program: bytes, reason: str) -> None:
             if pid == root and reason == "skip_build_tools":
-                name = os.fsdecode(os.path.basename(program))
-                self._notice(
-                    "skipped",
-                    f"{name} is a build tool: it sees this machine and not the pod, as with mirrord "
-                    "(skip_build_tools); MIRRORD_SKIP_BUILD_TOOLS=false changes that",
-                )
+                self._notice("skipped", line_for(program))
 
         return Skipping(self._config.skipped, device, told)
 

@@ -113,8 +113,8 @@ def test_each_mirrored_test_file_has_its_source_file() -> None:
         for test in (ROOT / "tests" / top).rglob("test_*.py"):
             folder = ROOT / test.parent.relative_to(ROOT / "tests")
             stem = test.stem.removeprefix("test_")
-            sources = (folder / f"{stem}.py", folder / f"__{stem}__.py", folder / "__init__.py")
-            if not any(source.exists() for source in sources[:2]) and folder.name != stem:
+            sources = (folder / f"{stem}.py", folder / f"__{stem}__.py", folder / f"{stem}.c")
+            if not any(source.exists() for source in sources) and folder.name != stem:
                 orphans.append(str(test.relative_to(ROOT)))
     assert not orphans, "\n".join(orphans)
 

@@ -47,6 +47,7 @@ from .borrowing import Borrowing
 from .calls import Frame, NotifiedCall
 from .immediate import give, uname
 from .listener import Listener, Notification
+from .passing import Passing
 from .sockets import SocketCall
 from .tasks import Tasks, has_own_signal
 from .workers import Workers
@@ -58,8 +59,6 @@ _RESTART_ALWAYS = -513
 _UNCHANGED = Decision(Route.LOCAL, Reason.NOT_OURS)
 _CREATING = frozenset({"clone", "clone3"})
 """Run with other flags, lest a child have no tracer; here it inherits the filter whatever they are."""
-EXECUTING = frozenset({"execve", "execveat"})
-"""Never let pass in C: who is who has to be looked up anew."""
 
 
 class Surroundings(Protocol):
@@ -96,6 +95,7 @@ class Driver:
         self.calls: dict[int, NotifiedCall] = {}
         """Tid -> its call in progress."""
         self._handlers = dict(handlers)
+        self._checks = checks
         self._quick = {sysno: quick.check for sysno, quick in checks.items()}
         self._ask = ask
         self._observer: Observer | None = None
@@ -104,6 +104,7 @@ class Driver:
         self._exec = self._numbers["execve"]
         self._workers = Workers()
         self._borrowing: Borrowing
+        self._passing: Passing
         self._listener: Listener
         self.tasks: Tasks
         self._loop: Surroundings
@@ -112,6 +113,7 @@ class Driver:
         """Before the first notification."""
         self._listener, self.tasks, self._loop = listener, tasks, loop
         self._borrowing = Borrowing(self, listener, loop.post)
+        self._passing = Passing(self.context, self.arch, self._checks, listener, tasks)
 
     @property
     def observer(self) -> Observer | None:
@@ -129,20 +131,19 @@ class Driver:
         """Whether it is an execve(2)."""
         return note.sysno == self._exec
 
-    def is_executing(self, note: Notification) -> bool:
-        """Whether it is that, or an execveat(2)."""
-        return self._names.get(note.sysno) in EXECUTING
-
     def at_notification(self, note: Notification) -> bool:
         """A call of the table. False if it came through an ABI that this tool refuses."""
-        found = self._handlers.get(note.sysno)
-        if note.audit != self.arch.audit or found is None:
-            return False
+        found = self._handlers.get(note.sysno) if note.audit == self.arch.audit else None
         before = self.calls.get(note.tid)
         if before is not None and before.borrowed is not None:
             self._listener.go_on(note.id)  # it makes its call under our eyes
             return True
         try:
+            if self._passing.passes(note, has_handler=found is not None):
+                self.abandon(note.tid)
+                return True
+            if found is None:
+                return False
             self._begin(note, *found)
         except TraceeGone:
             self.abandon(note.tid)
@@ -286,8 +287,6 @@ class Driver:
         self.calls.pop(call.task.tid, None)
         if isinstance(final, Continue):
             self._observe(call, UNKNOWN_RESULT, final.decision)
-            if call.name in EXECUTING:
-                self.tasks.forget(call.task.tid)
             self._listener.go_on(call.id)
             return
         result = call.result

@@ -31,7 +31,9 @@ static int may_go_on(struct hot *hot, const struct seccomp_notif *note, struct t
         return 0;
     hot_has_moved(hot, task);
     hot_note_move(hot, task, &called);
-    if (hot_is_lent(hot, task) && hot_may_pass(hot, note->pid, task, &called, told))
+    /* Of another ABI any call may be an execve(2), which even for those that are skipped is Python's to know of. */
+    int is_native = called.arch == hot->arch && called.number < MOST_CALLS;
+    if (is_native && hot_is_lent(hot, task) && hot_may_pass(hot, note->pid, task, &called, told))
         return 1;
     task->is_lent = 0;
     return 0;

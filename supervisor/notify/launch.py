@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from functools import partial
 from typing import NoReturn
 
@@ -37,6 +38,16 @@ class Supervised(Launched):
         self.guard = guard
         self.events = events
         self.listener = listener
+        self._has_executed = False
+
+    @property
+    def has_executed(self) -> bool:
+        """Whether the first process runs the program by now: the pipe for what goes wrong is closed by execve(2)."""
+        if not self._has_executed:
+            poll = select.poll()
+            poll.register(self.failure_fd, select.POLLIN)
+            self._has_executed = any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
+        return self._has_executed
 
     def end(self) -> None:
         """Nothing of the program is left afterwards, however the session ends."""

@@ -197,10 +197,11 @@ class Loop:
         return found is not None
 
     def _lend(self, compiled: Compiled, note: Notification) -> None:
-        if self._driver.is_executing(note):
-            compiled.take_all_back()  # another one of its threads may become the new program's
+        task = self._tasks.settled(note.tid)
+        if task is None:
+            compiled.take_all_back()  # another of its threads may become the new program's
         elif self._started and note.tid not in self._driver.calls:
-            compiled.lend(note.tid, BY_NUMBER)
+            compiled.lend(note.tid, BY_NUMBER, task.is_skipped)
 
     def _at(self, note: Notification) -> None:
         if not self._started and not self._has_started() and not self._driver.is_exec(note):
@@ -211,10 +212,7 @@ class Loop:
             self._refuse(note)
 
     def _has_started(self) -> bool:
-        # The pipe for what goes wrong is closed by execve(2).
-        poll = select.poll()
-        poll.register(self._launched.failure_fd, select.POLLIN)
-        self._started = any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
+        self._started = self._launched.has_executed
         return self._started
 
     def _refuse(self, note: Notification) -> None:

@@ -2,6 +2,10 @@
 
 A thread is looked up by its tid when it makes its first call and kept until the next tick. That a number is used again
 within so short a time does not happen: the kernel counts them up.
+
+That a thread is about to execute a program is seen, by its notification; that it has, is not. Only the leader's number may be
+another program's then, since the thread that executes takes it and all others die. So a call of the leader's is a new
+program's if the thread that called execve(2) is the leader, or is there no more.
 """
 
 from __future__ import annotations
@@ -10,13 +14,17 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ...syscalls.actions import SyscallError
 from ..descendants import descendants, parent_of, tasks_of
 from ..errors import TraceeGone
 from ..tracer.space import AddressSpace
 from ..tracer.tracee import Process, Tracee
+from .skipped import Skipped
+
+if TYPE_CHECKING:
+    from .listener import Listener, Notification
 
 _process_vm_readv = ctypes.CDLL(None, use_errno=True).process_vm_readv
 _process_vm_readv.restype = ctypes.c_ssize_t
@@ -76,26 +84,76 @@ class Tasks:
         self.programs: dict[int, bytes] = {}
         self.on_new: Callable[[int], None] = lambda tid: None
         """Called with every tid that is looked up: it may be another program's than before."""
+        self.skipped: Skipped | None = None
+        """Whose calls are let through untouched; None if nobody's."""
         self._guard = guard
         self._known: dict[int, Tracee] = {}
         self._loaders: dict[int, str] = {}
+        self._executing: dict[int, set[int]] = {}
+        """tgid -> its threads that have called execve(2), which may not be over."""
+
+    def called(self, note: Notification, listener: Listener) -> Tracee:
+        """The thread that waits for the answer to `note`; TraceeGone if it has ended."""
+        tid = note.tid
+        known = self._known.get(tid)
+        if known is not None and (known.tgid not in self._executing or self._is_unconcerned(known)):
+            return known
+        tgid = known.tgid if known is not None else _group_of(tid)
+        callers = self._executing.get(tgid)
+        if callers is None:
+            return self.get(tid)
+        callers.discard(tid)
+        callers.intersection_update([caller for caller in callers if os.path.exists(f"/proc/{tgid}/task/{caller}")])
+        # Only now: a leader that waits still has not been replaced when the others were looked for.
+        if not listener.is_valid(note.id):
+            raise TraceeGone(tid)
+        if callers:
+            return self.get(tid)
+        del self._executing[tgid]
+        return self._after_exec(tid, tgid)
+
+    def executes(self, task: Tracee) -> None:
+        """The thread may be going to execute another program."""
+        self._executing.setdefault(task.tgid, set()).add(task.tid)
+
+    def _is_unconcerned(self, task: Tracee) -> bool:
+        return task.tid != task.tgid and task.tid not in self._executing[task.tgid]
+
+    def _after_exec(self, tid: int, tgid: int) -> Tracee:
+        for task in [task for task in self._known.values() if task.tgid == tgid]:
+            del self._known[task.tid]
+        self._check_program(tgid)
+        if self.skipped is not None:
+            self.skipped.executed(tgid, tid, self.programs.get(tgid, b""))
+        return self.get(tid)
 
     def get(self, tid: int) -> Tracee:
-        """The thread; TraceeGone if it has ended."""
+        """The thread as it was looked up last; TraceeGone if it has ended."""
         known = self._known.get(tid)
         if known is None:
-            known = self._known[tid] = Tracee(tid, Process(_group_of(tid), CurrentMemory(), self.programs))
-            if self.programs:
-                self._check_program(known.tgid)
+            process = Process(_group_of(tid), CurrentMemory(), self.programs)
+            self._check_program(process.tgid)
+            process.is_skipped = self._is_skipped(process.tgid, tid)
+            known = self._known[tid] = Tracee(tid, process)
             self.on_new(tid)
         return known
 
-    def forget(self, tid: int = 0) -> None:
-        """Look this thread up anew, which may execute another program; at a tick, everybody."""
-        if tid:
-            self._known.pop(tid, None)
-        else:
-            self._known.clear()
+    def _is_skipped(self, tgid: int, tid: int) -> bool:
+        if self.skipped is None:
+            return False
+        program = self.programs.get(tgid, b"")
+        if tgid in self._executing:
+            return self.skipped.meanwhile(tid, program)
+        return self.skipped.of(tgid, tid, program)
+
+    def settled(self, tid: int) -> Tracee | None:
+        """The thread, if it is known and its process is not about to execute another program."""
+        known = self._known.get(tid)
+        return known if known is not None and known.tgid not in self._executing else None
+
+    def forget(self) -> None:
+        """Look everybody up anew."""
+        self._known.clear()
 
     @property
     def tracees(self) -> dict[int, int]:
@@ -109,6 +167,8 @@ class Tasks:
 
     # A child runs what its parent runs, until it executes something else.
     def _check_program(self, tgid: int) -> None:
+        if not self.programs:
+            return
         executable = _executable(tgid)
         if tgid not in self.programs:
             parent = parent_of(tgid)

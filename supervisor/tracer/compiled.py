@@ -166,14 +166,18 @@ class Compiled:
             self._hot = ctypes.c_void_p()
 
 
-def compiled_loop(context: Context, arch: Arch, *, without: Collection[str] = ()) -> Compiled | None:
-    """The one of a session; None where it was not built, or is not wanted (`library`). `without`: calls that are Python's."""
+def compiled_loop(context: Context, arch: Arch, *, ours: Collection[str] = ()) -> Compiled | None:
+    """The one of a session; None where it was not built, or is not wanted (`library`).
+
+    `ours`: calls that are always Python's, as those of `KEPT` those of skipped processes, too.
+    """
     found = library()
     if found is None:
         return None
-    numbers = {name: number for name, number in arch.syscall_numbers.items() if name not in without}
-    kept = [numbers[name] for name in KEPT if name in numbers]
-    return Compiled(found, context, checks(numbers, mounted=context.mount is not None), arch.audit, kept)
+    numbers = arch.syscall_numbers
+    quick = checks({name: numbers[name] for name in numbers if name not in ours}, mounted=context.mount is not None)
+    kept = [numbers[name] for name in (*KEPT, *ours) if name in numbers]
+    return Compiled(found, context, quick, arch.audit, kept)
 
 
 class _Set:

@@ -43,9 +43,9 @@ def first_filter(arch: Arch, *, unix_streams: bool = False, mounted: bool = Fals
 def notify_filter(arch: Arch, *, unix_streams: bool = False, mounted: bool = False) -> bytes:
     """The one program of the engine over seccomp_unotify(2): no other can be added later, so it has all rows.
 
-    But for ptrace(2), which is refused to those only who have a tracer.
+    But for ptrace(2), which is refused to those only who have a tracer. execve(2), of which no event tells, is always there.
     """
-    merged: dict[str, Row] = {}
+    merged = {name: Row(name, None, "") for name in ("execve", "execveat")}
     for row in table(mounted):
         if row.name == "ptrace":
             continue

@@ -22,8 +22,16 @@ Told = Callable[[int, bytes, str], None]
 _LONGEST_NAME = 4096
 
 
+def line_for(program: bytes) -> str:
+    """For who is skipped without having asked for it."""
+    return (
+        f"{os.fsdecode(os.path.basename(program))} is a build tool: it sees this machine and not the pod, as with mirrord "
+        "(skip_build_tools); MIRRORD_SKIP_BUILD_TOOLS=false changes that"
+    )
+
+
 class Skipping:
-    """Decides at every execve(2)."""
+    """Decides about what a process runs, to be asked at every execve(2)."""
 
     def __init__(self, names: Mapping[bytes, str], pods_device: int | None = None, told: Told | None = None) -> None:
         """`names`: file name -> reason. `pods_device`: st_dev of the pod's mounted tree.
@@ -34,12 +42,12 @@ class Skipping:
         self._pods_device = pods_device
         self._told = told
 
-    def skips(self, pid: int, program: bytes = b"") -> bool:
+    def skips(self, pid: int, program: bytes = b"", is_new: bool = True) -> bool:
         """Whether a process is skipped. No stop, no round trip.
 
         As mirrord has it, what counts are the file name of /proc/PID/exe, links resolved, and that of the first
         argument: `cc` is skipped by that name, and by that of the compiler that it is a link to. A script is its
-        interpreter. `program`: see `Tree.programs`.
+        interpreter. `program`: see `Tree.programs`. `is_new`: if so, it is told.
         """
         if not self._names or program:
             return False
@@ -49,7 +57,7 @@ class Skipping:
             return False
         if self._pods_device is not None and look.device(b"/proc/%d/exe" % pid) == self._pods_device:
             return False
-        if self._told is not None:
+        if self._told is not None and is_new:
             self._told(pid, file, reason)
         return True
 

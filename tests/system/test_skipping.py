@@ -14,7 +14,7 @@ from build import c_program, i386_program
 from mirrord_trace.supervisor.targets.demo import rootfs
 from runs import Ran, Runner, until
 
-pytestmark = pytest.mark.usefixtures("both_loops")
+pytestmark = pytest.mark.usefixtures("every_way")
 
 _FILE = "/app/config.json"
 _ASKED = (_FILE, rootfs.HOSTNAME)
@@ -51,10 +51,27 @@ def test_a_skipped_process_sees_this_machine_and_what_it_executes_the_pod(runner
     assert _seen(ran) == _all("one", "") | _all("other", "host file")
 
 
+def test_where_the_pods_files_are_copies(runner: Runner) -> None:
+    """No handler is there for execve(2)."""
+    one, other = _program(runner, "one"), _program(runner, "other")
+    config = runner.folder / "config.json"
+    config.write_text(json.dumps({"feature": {"fs": {"fuse": "off"}}, "skip_processes": "one"}))
+    ran = runner.traced(other, *_ASKED, one, other, options=["-f", config])
+    assert _seen(ran) == _all("one", "") | _all("other", "host file")
+
+
 def test_a_skipped_process_below_a_supervised_one(runner: Runner) -> None:
     one, other = _program(runner, "one"), _program(runner, "other")
     ran = runner.traced(other, *_ASKED, one, other, options=[_OPTION, "one"])
     assert _seen(ran) == _all("one", "") | _all("other", "host file")
+
+
+@pytest.mark.parametrize("flavour", ["glibc", "static"])
+def test_no_call_is_taken_for_another_programs(runner: Runner, flavour: str) -> None:
+    """While one thread executes what is skipped, or what is not, the others call."""
+    one, other = (shutil.copy(c_program("turns", flavour), runner.folder / name) for name in ("one", "other"))
+    ran = runner.traced(one, _FILE, "60", other, "0", "1", options=[_OPTION, "one"])
+    assert (ran.status, ran.out, ran.err) == (0, "done\n", ""), ran
 
 
 def test_names_are_those_of_the_file_and_of_the_first_argument(runner: Runner) -> None:
@@ -112,8 +129,9 @@ def test_programs_of_the_pod_are_never_skipped(runner: Runner, tmp_path: Path) -
     there = Path(f"/proc/{runner.pod.pid}/root/app/skipped-{os.getpid()}")
     shutil.copy(c_program("skipped", "static"), there)
     try:
-        ran = runner.traced(f"/app/{there.name}", *_ASKED, options=[_OPTION, there.name])
-        assert _seen(ran) == _all(there.name, "host file")
+        one = _program(runner, "one")
+        ran = runner.traced(f"/app/{there.name}", *_ASKED, one, options=[_OPTION, f"{there.name};one"])
+        assert _seen(ran) == _all(there.name, "host file") | _all("one", "")
     finally:
         there.unlink()
 

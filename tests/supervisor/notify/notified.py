@@ -17,6 +17,8 @@ from mirrord_trace.supervisor.notify.driver import Driver
 from mirrord_trace.supervisor.notify.launch import launch
 from mirrord_trace.supervisor.notify.listener import Listener, Notification
 from mirrord_trace.supervisor.notify.loop import Loop
+from mirrord_trace.supervisor.notify.passing import EXECUTING
+from mirrord_trace.supervisor.notify.skipped import Skipped, Skips
 from mirrord_trace.supervisor.notify.tasks import CurrentMemory, Tasks
 from mirrord_trace.supervisor.tracer import filter as seccomp
 from mirrord_trace.supervisor.tracer.arch.x86_64 import X32_BIT
@@ -64,8 +66,12 @@ def supervise(
     prepare: Callable[[Supervised], None] = lambda run: None,
     context: Context | None = None,
     checks: Mapping[int, Quick] | None = None,
+    skips: Skips | None = None,
 ) -> Supervised:
-    """Run a program (Python text, or a command) to its end. In a process of the test's own: `rig.apart`."""
+    """Run a program (Python text, or a command) to its end. In a process of the test's own: `rig.apart`.
+
+    `skips`: see `Skipped`.
+    """
     command = python(program) if isinstance(program, str) else list(program)
     inherited = Inherited.now()
     OwnSignals.block()
@@ -83,11 +89,13 @@ def supervise(
     compiled = chosen_loop(known, checks or {})
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
-        launched = launch(Start(command, os.environb, (code(list(handlers)),)), inherited)
+        filtered = code([*dict.fromkeys((*handlers, *(EXECUTING if skips else ())))])
+        launched = launch(Start(command, os.environb, (filtered,)), inherited)
         driver = Driver(known, table, ARCH, ask, checks or {})
         tasks = Tasks(launched.guard)
         loop = Loop(driver, tasks, launched, command[0], link.fileno(), compiled)
         run = Supervised(driver, tasks, loop, notices, asked)
+        tasks.skipped = Skipped(lambda *asked: launched.has_executed and skips(*asked)) if skips else None
         loop.on_ring = lambda: _deliver(run, link)
         prepare(run)
         try:

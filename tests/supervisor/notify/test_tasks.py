@@ -9,11 +9,16 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from mirrord_trace.supervisor.errors import TraceeGone
+from mirrord_trace.supervisor.notify.listener import Notification
+from mirrord_trace.supervisor.notify.skipped import Skipped
 from mirrord_trace.supervisor.notify.tasks import CurrentMemory, Tasks, has_own_signal
 from mirrord_trace.syscalls.actions import SyscallError
+from notified import FakeListener
 from rig import apart
 
 
@@ -50,7 +55,7 @@ def test_who_is_looked_up_anew_is_told() -> None:
     tasks.on_new = looked_up.append
     for _ in range(2):
         tasks.get(os.getpid())
-    tasks.forget(os.getpid())
+    tasks.forget()
     tasks.get(os.getpid())
     assert looked_up == [os.getpid()] * 2
 
@@ -71,7 +76,7 @@ def test_threads_and_what_has_gone() -> None:
     task = tasks.get(tids[0])
     assert (task.tid, task.tgid) == (tids[0], os.getpid())
     assert tasks.get(tids[0]) is task
-    tasks.forget(tids[0])
+    tasks.forget()
     assert tasks.get(tids[0]) is not task
     with subprocess.Popen(["sleep", "100"]) as child:
         assert tasks.tracees == {child.pid: child.pid}
@@ -81,6 +86,96 @@ def test_threads_and_what_has_gone() -> None:
     tasks.forget()
     with pytest.raises(TraceeGone):
         tasks.get(child.pid)
+
+
+class _Listener(FakeListener):
+    is_waiting = True
+
+    def is_valid(self, id: int) -> bool:
+        return self.is_waiting
+
+
+def _call_of(tid: int) -> Notification:
+    return Notification(1, tid, 0, 0, 0, (0, 0, 0, 0, 0, 0))
+
+
+@contextmanager
+def _thread() -> Iterator[int]:
+    """A further thread of this process."""
+    started, gate = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: (started.set(), gate.wait()))
+    thread.start()
+    started.wait()
+    assert thread.native_id is not None
+    try:
+        yield thread.native_id
+    finally:
+        gate.set()
+        thread.join()
+        while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+            pass
+
+
+def _supervised(*answers: bool) -> tuple[Tasks, _Listener, int]:
+    tasks, left = Tasks(os.getpid()), list(answers)
+    tasks.skipped = Skipped(lambda pid, program, is_new: left.pop(0))
+    return tasks, _Listener(), os.getpid()
+
+
+@apart
+def test_a_call_of_who_has_called_execve_is_perhaps_another_programs() -> None:
+    tasks, listener, own = _supervised(False, True)
+    with _thread() as other:
+        task = tasks.called(_call_of(own), listener)
+        assert tasks.called(_call_of(other), listener).is_skipped is task.is_skipped is False
+        tasks.executes(task)
+        # Whoever else calls does so while the program is as it was.
+        assert not tasks.called(_call_of(other), listener).is_skipped
+        assert tasks.called(_call_of(own), listener).is_skipped
+        assert tasks.called(_call_of(other), listener).is_skipped
+
+
+@apart
+def test_so_is_the_leaders_if_the_thread_that_has_called_execve_is_there_no_more() -> None:
+    tasks, listener, own = _supervised(False, True)
+    task = tasks.called(_call_of(own), listener)
+    with _thread() as other:
+        tasks.executes(tasks.called(_call_of(other), listener))
+        assert tasks.called(_call_of(own), listener) is task
+    assert tasks.called(_call_of(own), listener).is_skipped
+
+
+@apart
+def test_the_call_of_a_leader_that_dies_meanwhile_tells_nothing() -> None:
+    tasks, listener, own = _supervised(False, True)
+    tasks.called(_call_of(own), listener)
+    with _thread() as other:
+        tasks.executes(tasks.called(_call_of(other), listener))
+    listener.is_waiting = False
+    with pytest.raises(TraceeGone):
+        tasks.called(_call_of(own), listener)
+    listener.is_waiting = True
+    assert tasks.called(_call_of(own), listener).is_skipped
+
+
+@apart
+def test_an_execve_that_has_failed_is_over() -> None:
+    tasks, listener, own = _supervised(False, False, True)
+    tasks.called(_call_of(own), listener)
+    with _thread() as other:
+        tasks.executes(tasks.called(_call_of(other), listener))
+        assert not tasks.called(_call_of(other), listener).is_skipped
+        known = tasks.called(_call_of(own), listener)
+        assert tasks.called(_call_of(own), listener) is known
+
+
+@apart
+def test_a_thread_that_is_new_while_another_executes_is_looked_at_by_itself() -> None:
+    tasks, listener, own = _supervised(False, True, False)
+    tasks.executes(tasks.called(_call_of(own), listener))
+    with _thread() as other:
+        assert tasks.called(_call_of(other), listener).is_skipped
+    assert not tasks.called(_call_of(own), listener).is_skipped
 
 
 @apart
