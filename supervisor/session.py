@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -173,7 +172,6 @@ class Session:
         self._asks.on_refused = lambda message: refusals.refused(context, message, duplicate_of)
         if self._config.trace:
             _tell_dropped(wanted)
-        raise_descriptor_limit()
         supervise = self._notified if self._config.engine.is_notify(wanted.arguments) else self._traced
         with contextlib.ExitStack() as at_end:
             if self._doors is not None:
@@ -373,13 +371,6 @@ class Session:
 def _tell_dropped(wanted: Program) -> None:
     for dropped in wanted.dropped:
         sys.stderr.write(f"mirrord-trace: {os.fsdecode(dropped.name)} of the pod left out: {dropped.why}\n")
-
-
-def raise_descriptor_limit() -> None:
-    """Let the tool have as many descriptors as it may."""
-    # A memory descriptor for each process, and files on their way to the program.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _let_go_of_standard_files() -> None:

@@ -67,6 +67,7 @@ class Reason(enum.Enum):
     POD_INTERFACES = "interfaces and routes are the pod's"
     INTERFACES_OFF = "feature.network.interfaces is off"
     UNSUPPORTED = "not supported by this tool"
+    UNREADABLE = "the program's memory may not be read"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,18 @@ class SyscallError(Exception):
         self.errno = errno
         self.decision = decision
         self.text = text
+
+
+class OutOfReach(Exception):
+    """This tool cannot look at the program: it has no descriptor left (EMFILE, ENFILE), or it may not (EACCES, EPERM).
+
+    Not the program's doing, so no handler may take it for a bad argument that the kernel judges: that would lead the call to
+    this machine without a word. Drivers end the call (supervisor/tracer/reach.py).
+    """
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno_names.errorcode.get(errno, str(errno)))
+        self.errno = errno
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .abi.flags import to_int32
 from .abi.sockaddr import AF_UNIX, FAMILY_BYTES, SOCKADDR_STORAGE_BYTES
-from .actions import SyscallError
+from .actions import OutOfReach, SyscallError
 from .context import Args, Context
 from .task import Task
 
@@ -91,7 +91,7 @@ class KnownPath(NamedTuple):
         """Whether it is local."""
         try:
             path = task.read_string(args[self.at])
-        except SyscallError:
+        except (SyscallError, OutOfReach):
             return False
         write = self.write
         if self.flags >= 0:
@@ -118,7 +118,7 @@ class Word(NamedTuple):
         del context
         try:
             return not int.from_bytes(task.read(args[self.at], 8), "little") & self.bits
-        except SyscallError:
+        except (SyscallError, OutOfReach):
             return False
 
 
@@ -139,7 +139,7 @@ class KnownAddress(NamedTuple):
             return False
         try:
             content = task.read(args[self.at], size)
-        except SyscallError:
+        except (SyscallError, OutOfReach):
             return False
         if content not in context.local_addresses:
             return False

@@ -26,7 +26,8 @@ class Credentials(NamedTuple):
 class Task(Protocol):
     """A stopped thread of a supervised process. Every method is quick and never blocks.
 
-    All of them raise `TraceeGone` (supervisor) if the thread has just been killed; handlers let that pass.
+    All of them raise `TraceeGone` (supervisor) if the thread has just been killed, and those that look at its memory or
+    descriptors `OutOfReach` if that cannot be done; handlers let both pass.
     """
 
     tid: int

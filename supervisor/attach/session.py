@@ -16,7 +16,7 @@ from ...syscalls.context import Context
 from ...syscalls.net import refusals
 from ...syscalls.table import checks, handlers, rows
 from ..forking import start
-from ..session import Session, raise_descriptor_limit
+from ..session import Session
 from ..tracer import arch
 from ..tracer.doorbell import Doorbell
 from ..tracer.stops import Ended
@@ -50,7 +50,6 @@ class AttachSession(Session):
         try:
             ready, pod = self._await_pod()
             EndSignals.block()
-            raise_descriptor_limit()
             began_s = time.monotonic()
             attached: list[AttachLoop] = []
             in_a_thread(lambda: attached.append(self._attend(pid, self._context(ready, pod))))

@@ -13,6 +13,7 @@ from ..attach.process import examine
 from ..attach.session import AttachSession
 from ..config.load import Machine, load
 from ..config.overlays import Flags
+from ..descriptors import raise_limit
 from ..relay.process import start_relay
 from ..session import Options
 from ..tracer.doorbell import Doorbell
@@ -48,6 +49,7 @@ def attach(pid: int, stats_file: Path | None, no_outgoing: bool, **given: object
 def run_attached(flags: Flags, pid: int, stats_file: Path | None) -> int:
     """The exit status for the tool; dies by the process's signal if that died by one. UsageError as it comes."""
     inherited = Inherited.now()
+    raise_limit()
     occupy_standard_files()
     config = load(flags, Machine(os.environ, os.getcwdb(), (_program(pid),)))
     target = target_of(config)

@@ -17,6 +17,7 @@ from ..config.engine import is_debugger
 from ..config.load import Config, Machine, load
 from ..config.overlays import Flags
 from ..config.target import DemoSpec, PodSpec, ProcessSpec
+from ..descriptors import raise_limit
 from ..errors import EXIT_USAGE, UsageError
 from ..notify.availability import is_outranked
 from ..relay.process import RelaySettings, start_relay
@@ -35,6 +36,7 @@ _OUTRANKED = (
 def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
     """The exit status for the tool; dies by the program's signal if the program died by one. UsageError as it comes."""
     inherited = Inherited.now()
+    raise_limit()
     occupy_standard_files()
     if not arguments and not flags.from_pod:
         raise UsageError("no command: give -- CMD ARGS after the options", EXIT_USAGE)

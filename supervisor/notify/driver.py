@@ -28,6 +28,7 @@ from ...syscalls.actions import (
     Final,
     GiveFile,
     Outcome,
+    OutOfReach,
     Reason,
     Return,
     Route,
@@ -42,6 +43,7 @@ from ..errors import InternalError, TraceeGone
 from ..tracer.arch import Arch
 from ..tracer.call import UNKNOWN_RESULT, Phase, Replaced
 from ..tracer.driver import Observer
+from ..tracer.reach import outcome
 from . import paths, sockets
 from .borrowing import Borrowing
 from .calls import Frame, NotifiedCall
@@ -147,6 +149,8 @@ class Driver:
             self._begin(note, *found)
         except TraceeGone:
             self.abandon(note.tid)
+        except OutOfReach as lack:  # nothing can be known of who calls
+            self._listener.answer(note.id, -lack.errno)
         return True
 
     def _begin(self, note: Notification, name: str, handler: Handler) -> None:
@@ -265,6 +269,8 @@ class Driver:
                 self._finish(call, stop.value)
             except SyscallError as error:
                 self._finish(call, Return(-error.errno, error.decision or _FAILED))
+            except OutOfReach as lack:
+                self._finish(call, outcome(self.context, call.task.tid, lack))
             else:
                 self._act(call, action)
         except TraceeGone:
@@ -297,6 +303,9 @@ class Driver:
                     call.task.write(address, content)
             except SyscallError as fault:
                 result = -fault.errno
+            except OutOfReach as lack:
+                self._finish(call, outcome(self.context, call.task.tid, lack))
+                return
         self._observe(call, result, final.decision)
         if call.borrowed is not None:
             call.borrowed.end(result)
@@ -333,6 +342,8 @@ class Driver:
                 self._borrowing.begin(call, name, action.args)
         except SyscallError as error:  # an argument that the kernel refuses as well
             self.has_run(call, -error.errno)
+        except OutOfReach as lack:
+            self._finish(call, outcome(self.context, call.task.tid, lack))
 
     def run_path(self, call: NotifiedCall, name: str, args: Replaced) -> None:
         """Have a call on paths made by a worker."""

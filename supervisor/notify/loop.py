@@ -19,7 +19,8 @@ from collections.abc import Callable
 from ..descendants import descendants
 from ..errors import UsageError
 from ..tracer import privileges
-from ..tracer.compiled import BY_NUMBER, Compiled
+from ..tracer.compiled import Compiled
+from ..tracer.space import BY_NUMBER
 from ..tracer.stops import Ended, classify
 from .calls import NotifiedCall
 from .driver import Driver

@@ -10,27 +10,20 @@ program's if the thread that called execve(2) is the leader, or is there no more
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from ...syscalls.actions import SyscallError
+from ...syscalls.actions import OutOfReach, SyscallError
 from ..descendants import descendants, parent_of, tasks_of
 from ..errors import TraceeGone
-from ..tracer.space import AddressSpace
+from ..tracer.space import AddressSpace, read_by_number
 from ..tracer.tracee import Process, Tracee
 from .skipped import Skipped
 
 if TYPE_CHECKING:
     from .listener import Listener, Notification
-
-_process_vm_readv = ctypes.CDLL(None, use_errno=True).process_vm_readv
-_process_vm_readv.restype = ctypes.c_ssize_t
-_process_vm_readv.argtypes = (
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong,
-)  # fmt: skip
 
 R = TypeVar("R")
 
@@ -39,21 +32,10 @@ class CurrentMemory(AddressSpace):
     """The memory that a thread has now. Nothing is kept open: it may have executed another program since the last call."""
 
     def _read_some(self, tid: int, address: int, size_bytes: int) -> bytes:
-        if size_bytes <= 0 or address >> 64:
-            return b""
-        buffer = ctypes.create_string_buffer(size_bytes)
-        pieces = (ctypes.c_uint64 * 4)(ctypes.addressof(buffer), size_bytes, address, size_bytes)
-        here = ctypes.addressof(pieces)
-        # The pages before one that is not mapped are read.
-        count = int(_process_vm_readv(tid, here, 1, here + 16, 1, 0))
-        if count >= 0:
-            return buffer.raw[:count]
-        number = ctypes.get_errno()
-        if number == errno.ESRCH:
-            raise TraceeGone(tid)
-        if number not in (errno.ENOSYS, errno.EPERM):
-            raise SyscallError(errno.EFAULT)
-        return self._by_file(tid, os.O_RDONLY, lambda fd: os.pread(fd, size_bytes, address))
+        try:
+            return read_by_number(tid, address, size_bytes)
+        except OutOfReach:
+            return self._by_file(tid, os.O_RDONLY, lambda fd: os.pread(fd, size_bytes, address))
 
     def _write_by_file(self, tid: int, address: int, content: bytes) -> None:
         if self._by_file(tid, os.O_RDWR, lambda fd: os.pwrite(fd, content, address)) < len(content):
@@ -65,7 +47,7 @@ class CurrentMemory(AddressSpace):
         except (FileNotFoundError, ProcessLookupError):
             raise TraceeGone(tid) from None
         except OSError as error:
-            raise SyscallError(error.errno or errno.EFAULT) from None
+            raise OutOfReach(error.errno or errno.EACCES) from None
         try:
             return use(fd)
         except (OSError, OverflowError):
@@ -191,8 +173,9 @@ def _group_of(tid: int) -> int:
             for line in status:
                 if line.startswith(b"Tgid:"):
                     return int(line.split()[1])
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise OutOfReach(error.errno) from None
     raise TraceeGone(tid)
 
 

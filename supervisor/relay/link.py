@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from ...agent.pump.loop import READ, WRITE, Loop
 from ...agent.wire.codec import decode, encode
-from ...agent.wire.messages import Message
+from ...agent.wire.messages import Failed, Message
 from ...syscalls.requests import Lost, NotStarted
 
 ASK, REPLY, TELL = "A", "R", "T"
@@ -96,7 +96,13 @@ class _End:
         if self.at_eof:
             _close_all(owned)
             return
-        self._queue.append(_Outgoing(packet, (*owned, *(os.dup(fd) for fd in fds))))
+        kept = list(owned)
+        try:
+            kept.extend(os.dup(fd) for fd in fds)
+        except OSError:
+            _close_all(kept)
+            raise
+        self._queue.append(_Outgoing(packet, tuple(kept)))
 
     def flush(self) -> bool:
         while self._queue:
@@ -109,7 +115,7 @@ class _End:
 
     def receive(self) -> _Received | None:
         try:
-            size, control, _, _ = self.socket.recvmsg_into(
+            size, control, flags, _ = self.socket.recvmsg_into(
                 [self._buffer], socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
@@ -122,6 +128,10 @@ class _End:
         fds = _descriptors(control)
         kind, id = _HEADER.unpack_from(self._buffer)
         body = bytes(memoryview(self._buffer)[_HEADER.size : size])
+        if flags & socket.MSG_CTRUNC and kind.decode().upper() == REPLY:
+            # There was no descriptor left for one that came along.
+            _close_all(fds)
+            return _Received(REPLY, id, encode(Failed(errno.EMFILE)), [])
         if kind.islower():
             kind, body = kind.upper(), _take_memory_file(fds.pop(0))
         return _Received(kind.decode(), id, body, fds)
@@ -228,8 +238,13 @@ class RelayEnd:
         loop.watch(sock.fileno(), READ, self._on_ready)
 
     def reply(self, id: int, message: Message, fd: int = -1) -> None:
-        """Answer the ask `id`; `fd` is passed on and closed here."""
-        self._send(REPLY, id, message, fd)
+        """Answer the ask `id`; `fd` is passed on and closed here. With no descriptor left, the answer is EMFILE."""
+        try:
+            self._send(REPLY, id, message, fd)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._send(REPLY, id, Failed(error.errno), -1)
 
     def tell(self, message: Message, fd: int = -1) -> None:
         """Send a notice; `fd` is passed on and closed here."""
@@ -243,8 +258,10 @@ class RelayEnd:
 
     def _send(self, kind: str, id: int, message: Message, fd: int) -> None:
         fds = (fd,) if fd >= 0 else ()
-        self._end.send(kind, id, encode(message), fds)
-        _close_all(fds)
+        try:
+            self._end.send(kind, id, encode(message), fds)
+        finally:
+            _close_all(fds)
         if self._end.has_queue:
             self._loop.watch(self._end.socket.fileno(), READ | WRITE, self._on_ready)
         self._plan_ring()

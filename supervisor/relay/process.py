@@ -17,7 +17,6 @@ import gc
 import getpass
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -157,8 +156,6 @@ def _detach(link: int) -> None:
         os.dup2(null, fd, inheritable=True)
     os.closerange(3, link)
     os.closerange(link + 1, _highest_descriptor() + 1)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _is_open(fd: int) -> bool:

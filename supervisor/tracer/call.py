@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from ...syscalls.actions import Answer, Handling, Outcome, Scratch, SyscallError
+from ...syscalls.actions import Answer, Handling, Outcome, OutOfReach, Scratch, SyscallError
 from ...syscalls.context import Args
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class Engine(Protocol):
         """Hand an outcome to the handler and carry out what it does next."""
         ...
 
-    def fail(self, tracee: Tracee, call: ActiveCall, error: SyscallError) -> None:
-        """At ENTRY or EXIT: end the call with this errno; the handler is not asked."""
+    def fail(self, tracee: Tracee, call: ActiveCall, error: SyscallError | OutOfReach) -> None:
+        """At ENTRY or EXIT: end the call with this errno, or as reach.py says; the handler is not asked."""
         ...
 
     def release(self, tracee: Tracee, call: ActiveCall) -> None:

@@ -24,9 +24,6 @@ from ..errors import UsageError
 from .arch import Arch
 
 VARIABLE = "MIRRORD_TRACE_LOOP"
-BY_NUMBER = -2
-"""For `Compiled.lend`: memory is read by the number of the thread, whatever it executes."""
-
 _NOTE, _NOBODY = 1, 2
 _NOTE_BYTES = 80  # struct seccomp_notif
 

@@ -24,6 +24,7 @@ from ...syscalls.actions import (
     Final,
     GiveFile,
     Outcome,
+    OutOfReach,
     Reason,
     Return,
     Route,
@@ -43,6 +44,7 @@ from .call import RESTARTS, ActiveCall, Phase, Replaced
 from .filters import install_later
 from .give import give
 from .ptrace import call_at_stop, cont
+from .reach import outcome
 from .scratch import place
 from .tracee import Tracee
 
@@ -124,7 +126,7 @@ class Driver:
             else:
                 self._finish(tracee, ActiveCall(sysno, args, info[2], info[3], found[0], handling), final)
             return True
-        except SyscallError as error:
+        except (SyscallError, OutOfReach) as error:
             self.fail(tracee, ActiveCall(sysno, args, info[2], info[3], found[0], handling), error)
             return True
         tracee.call = call = ActiveCall(sysno, args, info[2], info[3], found[0], handling)
@@ -251,7 +253,7 @@ class Driver:
             action = handler_goes_on()
         except StopIteration as stop:
             self._finish(tracee, call, stop.value)
-        except SyscallError as error:
+        except (SyscallError, OutOfReach) as error:
             self.fail(tracee, call, error)
         else:
             self._act(tracee, call, action)
@@ -302,9 +304,12 @@ class Driver:
         if self.observer is not None:
             self.observer(tracee, call, result, decision)
 
-    def fail(self, tracee: Tracee, call: ActiveCall, error: SyscallError) -> None:
+    def fail(self, tracee: Tracee, call: ActiveCall, error: SyscallError | OutOfReach) -> None:
         """See `Engine.fail`."""
-        self._finish(tracee, call, Return(-error.errno, error.decision or _FAILED))
+        if isinstance(error, OutOfReach):
+            self._finish(tracee, call, outcome(self.context, tracee.tid, error))
+        else:
+            self._finish(tracee, call, Return(-error.errno, error.decision or _FAILED))
 
     def _answer_call(self, tracee: Tracee, call: ActiveCall, final: Return) -> None:
         result = final.value
@@ -313,6 +318,9 @@ class Driver:
                 tracee.space.write(tracee.tid, address, content)
         except SyscallError as fault:
             result = -fault.errno
+        except OutOfReach as lack:
+            self._finish(tracee, call, outcome(self.context, tracee.tid, lack))
+            return
         self._observe(tracee, call, result, final.decision)
         if call.phase is Phase.ENTRY:
             self.arch.skip(tracee.tid, result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from ...syscalls.actions import Scratch, SyscallError
+from ...syscalls.actions import OutOfReach, Scratch, SyscallError
 from ..errors import InternalError
 from .call import ActiveCall, Engine
 from .space import region_for
@@ -37,7 +37,7 @@ def place(engine: Engine, tracee: Tracee, call: ActiveCall, scratch: Scratch, go
         content = content[:offset] + (slot + target).to_bytes(8, "little") + content[offset + 8 :]
     try:
         tracee.space.write(tracee.tid, slot, content)
-    except SyscallError as fault:
+    except (SyscallError, OutOfReach) as fault:
         # The program has unmapped what it did not map, or made itself unreadable (PR_SET_DUMPABLE).
         engine.fail(tracee, call, fault)
         return None

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
+import resource
 
-from ...syscalls.actions import SyscallError
+from ...syscalls.actions import OutOfReach, SyscallError
 from ..errors import TraceeGone
 
 SLOT_BYTES = 512
@@ -27,11 +29,18 @@ REGION_BYTES = 256 * 1024
 SHORT_STRING_BYTES = 256
 _PAGE = 4096
 
-_process_vm_writev = ctypes.CDLL(None, use_errno=True).process_vm_writev
-_process_vm_writev.restype = ctypes.c_ssize_t
-_process_vm_writev.argtypes = (
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong,
-)  # fmt: skip
+_libc = ctypes.CDLL(None, use_errno=True)
+_process_vm_readv, _process_vm_writev = _libc.process_vm_readv, _libc.process_vm_writev
+for _function in (_process_vm_readv, _process_vm_writev):
+    _function.restype = ctypes.c_ssize_t
+    _function.argtypes = (
+        ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong,
+    )  # fmt: skip
+
+BY_NUMBER = -2
+"""For `AddressSpace.memory`: what is read is the memory that the thread with this number has now. BY_NUMBER in hot.h."""
+
+_open_memories = [0]
 
 
 class AddressSpace:
@@ -44,7 +53,7 @@ class AddressSpace:
         self._blocks: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self.memory = -1
-        """Descriptor of /proc/TID/mem, or -1 until it is first used."""
+        """Descriptor of /proc/TID/mem, or -1 until it is first used, or BY_NUMBER where it got none."""
 
     def fork(self) -> AddressSpace:
         """The copy that a forked child has: same mappings, every slot free."""
@@ -55,6 +64,7 @@ class AddressSpace:
         if self.memory >= 0:
             os.close(self.memory)
             self.memory = -1
+            _open_memories[0] -= 1
 
     # -- scratch ----------------------------------------------------------------------------------------------------
 
@@ -143,8 +153,11 @@ class AddressSpace:
 
     def _write_by_file(self, tid: int, address: int, content: bytes) -> None:
         # For kernels without CONFIG_CROSS_MEMORY_ATTACH and for sandboxes that forbid it.
+        memory = self._open(tid)
+        if memory < 0:
+            raise OutOfReach(errno.EMFILE)
         try:
-            written = os.pwrite(self._open(tid), content, address)
+            written = os.pwrite(memory, content, address)
         except (OSError, OverflowError):
             raise SyscallError(errno.EFAULT) from None
         if written < len(content):
@@ -154,6 +167,8 @@ class AddressSpace:
         memory = self.memory
         if memory < 0:
             memory = self._open(tid)
+            if memory == BY_NUMBER:
+                return read_by_number(tid, address, size_bytes)
         try:
             return os.pread(memory, size_bytes, address)
         except (OSError, OverflowError):
@@ -161,15 +176,48 @@ class AddressSpace:
             raise SyscallError(errno.EFAULT) from None
 
     def _open(self, tid: int) -> int:
-        if self.memory < 0:
+        if self.memory == -1 and _open_memories[0] >= _most_memories():
+            self.memory = BY_NUMBER
+        if self.memory == -1:
             try:
                 self.memory = os.open(f"/proc/{tid}/mem", os.O_RDWR | os.O_CLOEXEC)
+                _open_memories[0] += 1
             except (FileNotFoundError, ProcessLookupError):
                 raise TraceeGone(tid) from None
             except OSError as error:
-                # EACCES: the program has made itself unreadable (PR_SET_DUMPABLE); EMFILE, ENFILE.
-                raise SyscallError(error.errno or errno.EFAULT) from None
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    # EACCES: its file may not be read, or it has made itself unreadable (PR_SET_DUMPABLE).
+                    raise OutOfReach(error.errno or errno.EACCES) from None
+                self.memory = BY_NUMBER
         return self.memory
+
+
+@functools.cache
+def _most_memories() -> int:
+    # Of the descriptors that this process may have; the others are for what the programs open.
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
+
+
+def read_by_number(tid: int, address: int, size_bytes: int) -> bytes:
+    """process_vm_readv(2): as much as is mapped, of the memory that the thread has now. EFAULT if there is nothing.
+
+    OutOfReach where it may not be used, or the kernel has none.
+    """
+    if size_bytes <= 0 or address >> 64:
+        return b""
+    buffer = ctypes.create_string_buffer(size_bytes)
+    pieces = (ctypes.c_uint64 * 4)(ctypes.addressof(buffer), size_bytes, address, size_bytes)
+    here = ctypes.addressof(pieces)
+    # The pages before one that is not mapped are read.
+    count = int(_process_vm_readv(tid, here, 1, here + 16, 1, 0))
+    if count >= 0:
+        return buffer.raw[:count]
+    number = ctypes.get_errno()
+    if number == errno.ESRCH:
+        raise TraceeGone(tid)
+    if number in (errno.ENOSYS, errno.EPERM):
+        raise OutOfReach(number)
+    raise SyscallError(errno.EFAULT)
 
 
 def region_for(size_bytes: int) -> int:

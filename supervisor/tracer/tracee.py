@@ -9,7 +9,7 @@ from os import pread
 from typing import TYPE_CHECKING
 
 from ...syscalls.abi.flags import AT_FDCWD
-from ...syscalls.actions import SyscallError
+from ...syscalls.actions import OutOfReach, SyscallError
 from ...syscalls.task import Credentials
 from ...syscalls.views import View
 from ..errors import TraceeGone
@@ -117,7 +117,7 @@ class Tracee:
         if pidfd == -errno.ESRCH:
             raise TraceeGone(self.tid)
         if pidfd < 0:
-            raise SyscallError(-pidfd)
+            raise OutOfReach(-pidfd)
         try:
             copy = _syscall(_SYS_PIDFD_GETFD, pidfd, ctypes.c_int(fd).value, 0)
         finally:
@@ -125,7 +125,7 @@ class Tracee:
         if copy < 0:
             if copy == -errno.ESRCH:
                 raise TraceeGone(self.tid)
-            raise SyscallError(-copy)
+            raise SyscallError(-copy) if copy == -errno.EBADF else OutOfReach(-copy)
         return copy
 
     def current_directory(self) -> bytes:

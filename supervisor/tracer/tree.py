@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ...syscalls.actions import SyscallError
+from ...syscalls.actions import OutOfReach, SyscallError
 from . import ptrace
 from .arch import Arch
 from .space import AddressSpace
@@ -110,8 +110,8 @@ class Tree:
         if sysno == self._numbers["clone3"]:
             try:
                 return int.from_bytes(parent.read(first, 8), "little")
-            except SyscallError:
-                # Another thread has unmapped the arguments meanwhile.
+            except (SyscallError, OutOfReach):
+                # Another thread has unmapped the arguments meanwhile, or nobody may look.
                 return _CLONE_THREAD if _status(tid).get(b"Tgid") == parent.tgid else 0
         return _CLONE_VM if sysno == self._numbers.get("vfork") else 0
 

@@ -42,7 +42,7 @@ def test_where_the_kernel_has_no_process_vm_calls(monkeypatch: pytest.MonkeyPatc
         ctypes.set_errno(errno.ENOSYS)
         return -1
 
-    monkeypatch.setattr("mirrord_trace.supervisor.notify.tasks._process_vm_readv", without)
+    monkeypatch.setattr("mirrord_trace.supervisor.tracer.space._process_vm_readv", without)
     monkeypatch.setattr("mirrord_trace.supervisor.tracer.space._process_vm_writev", without)
     memory = ctypes.create_string_buffer(b"content")
     space = CurrentMemory()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from mirrord_trace.supervisor.errors import TraceeGone
 from mirrord_trace.supervisor.tracer import space as module
+from mirrord_trace.supervisor.tracer import space as space_module
 from mirrord_trace.supervisor.tracer.space import (
     LARGE_SLOT_BYTES,
     LARGE_SLOTS,
@@ -20,7 +21,7 @@ from mirrord_trace.supervisor.tracer.space import (
     region_for,
 )
 from mirrord_trace.supervisor.tracer.tracee import Process, Tracee
-from mirrord_trace.syscalls.actions import SyscallError
+from mirrord_trace.syscalls.actions import OutOfReach, SyscallError
 from rig import Child, apart, libc, syscall
 
 _PAGE = mmap.PAGESIZE
@@ -133,7 +134,31 @@ def test_memory_that_may_not_be_opened_is_an_errno(monkeypatch: pytest.MonkeyPat
         raise PermissionError(errno.EACCES, "as for a program that is not dumpable", path)
 
     monkeypatch.setattr(os, "open", refused)
-    assert _errno(lambda: _tracee().read(4096, 1)) == errno.EACCES
+    with pytest.raises(OutOfReach) as caught:
+        _tracee().read(4096, 1)
+    assert caught.value.errno == errno.EACCES
+
+
+@pytest.mark.parametrize("reason", ["none left", "all of ours"])
+def test_without_a_descriptor_memory_is_read_by_number(pages: Pages, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    def refused(path: str, flags: int) -> int:
+        raise OSError(errno.EMFILE, "", path)
+
+    if reason == "none left":
+        monkeypatch.setattr(os, "open", refused)
+    else:
+        monkeypatch.setattr(space_module, "_most_memories", lambda: space_module._open_memories[0])
+    base, memory = pages
+    memory[:] = b"a" * len(memory)
+    memory[-4:] = b"end\0"
+    tracee = _tracee()
+    for _ in range(2):
+        assert tracee.read_string(base + 2 * _PAGE - 4) == b"end"
+        assert tracee.read(base, 5000) == b"a" * 5000
+        assert _errno(lambda: tracee.read(base + 2 * _PAGE - 1, 2)) == errno.EFAULT
+    assert tracee.space.memory == space_module.BY_NUMBER
+    tracee.write(base, b"b")
+    assert tracee.read(base, 2) == b"ba"
 
 
 @apart
