@@ -25,8 +25,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirrord_trace.supervisor.cli.picture import bars
+
 from .contenders import HERE, OURS, SKIPPED, Contender, build, contenders, output_of, placed
-from .picture import bars
 
 MODULES, REQUESTS = 300, 4000
 

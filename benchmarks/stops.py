@@ -17,8 +17,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from mirrord_trace.supervisor.cli.picture import bars
+
 from .contenders import Contender, build, contenders, placed
-from .picture import bars
 
 STOPPED = ("openat", "stat", "connect")
 UNTOUCHED = ("getppid", "read", "write")

@@ -1,6 +1,6 @@
 """Stops of many threads at once: how many, how long each takes, and what a parked thread and bulk data change.
 
-    python -m benchmarks threads [--threads 1,16,256] [--seconds S] [--rounds N] [--delay MS] [--json FILE]
+    python -m benchmarks threads [--threads 1,16,256] [--seconds S] [--rounds N] [--delay MS] [--json FILE] [--svg FILE]
 
 The pod is a process of this machine (`-t pid/N`), so this takes root. `parked`: one more thread asks for the attributes of a
 file of the pod again and again, and each answer takes `--delay` ms (delayed.py). `bulk`: one more thread reads files of the
@@ -16,7 +16,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+from mirrord_trace.supervisor.cli.picture import bars
 
 from .contenders import TOOL, Contender, build, contenders, output_of, placed
 
@@ -26,16 +29,21 @@ Figures = dict[str, list[tuple[float, float, float]]]
 """Contender -> (calls per second, p50 and p99 in ns) of each round."""
 
 
-def ways(pid: int, delay_ms: float, loop: str) -> dict[str, Contender]:
-    """Our own further runs: with a parked thread and with bulk data, and each without, in the same context."""
+def ways(pid: int, delay_ms: float, way: str) -> dict[str, Contender]:
+    """Our own further runs: with a parked thread and with bulk data, and each without, in the same context.
+
+    `way`: python or compiled, which are loops of the engine over ptrace(2), or notify.
+    """
+    engine, loop = ("notify", "") if way == "notify" else ("ptrace", way)
     variables = {"MIRRORD_TRACE_LOOP": loop}
-    far = (sys.executable, "-m", "benchmarks.delayed", str(delay_ms), "-t", f"pid/{pid}", "--")
-    near = (TOOL, "-t", f"pid/{pid}", "--")
+    options = ("--engine", engine, "-t", f"pid/{pid}", "--")
+    far = (sys.executable, "-m", "benchmarks.delayed", str(delay_ms), *options)
+    near = (TOOL, *options)
     return {
-        f"{loop}, nobody parked": Contender("", far, variables),
-        f"{loop}, one parked": Contender("", far, variables),
-        f"{loop}, no bulk": Contender("", near, variables),
-        f"{loop}, bulk": Contender("", near, variables),
+        f"{way}, nobody parked": Contender("", far, variables),
+        f"{way}, one parked": Contender("", far, variables),
+        f"{way}, no bulk": Contender("", near, variables),
+        f"{way}, bulk": Contender("", near, variables),
     }
 
 
@@ -58,7 +66,8 @@ def run(number: int, seconds: float, rounds: int, delay_ms: float, before: list[
         parties = {one.name: one for one in contenders(built["minimal_tracer"], "openat")}
         with subprocess.Popen(["sleep", "infinity"]) as sleeper:
             try:
-                parties |= ways(sleeper.pid, delay_ms, "python") | ways(sleeper.pid, delay_ms, "compiled")
+                for way in ("python", "compiled", "notify"):
+                    parties |= ways(sleeper.pid, delay_ms, way)
                 for _ in range(rounds):
                     for name, party in parties.items():
                         parked = f"{pod}/missing-" if name.endswith("one parked") else "-"
@@ -78,6 +87,15 @@ def table(number: int, found: Figures) -> str:
     return "\n".join(lines)
 
 
+def picture(results: Mapping[int, Figures]) -> str:
+    """The medians of the 99th percentiles, as SVG."""
+    groups = {
+        f"{number} threads": {name: statistics.median(one[2] for one in rounds) / 1000 for name, rounds in found.items()}
+        for number, found in results.items()
+    }
+    return bars("99th percentile of a stop", "µs", groups)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -87,6 +105,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=200.0)
     parser.add_argument("--urgent", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--svg", type=Path)
     options = parser.parse_args()
     results = {}
     for number in map(int, options.threads.split(",")):
@@ -95,6 +114,8 @@ def main() -> None:
         print(table(number, results[number]), flush=True)
     if options.json:
         options.json.write_text(json.dumps(results) + "\n")
+    if options.svg:
+        options.svg.write_text(picture(results))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import click
 from ..errors import UsageError
 from ..notify.availability import Support, support
 from ..tracer import compiled
+from .picture import bars
 
 _TOOL = (sys.executable, "-c", "from mirrord_trace.supervisor.cli.main import main; main()")
 _LOCAL = {"feature": {"env": False, "fs": "local", "network": False, "hostname": False}}
@@ -100,7 +101,7 @@ def in_turn(rounds: int, contenders: Mapping[str, Callable[[], dict[str, float]]
 @click.option("-t", "--target", default="demo", show_default=True, help="Whose context CMD runs in.")
 @click.option("--in-pod", is_flag=True, help="CMD's files, names and traffic are the pod's; otherwise all is local.")
 @click.option("-r", "--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Choice(["table", "json", "svg"]), default="table", show_default=True)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD [ARGS]...]")
 def bench(target: str, in_pod: bool, rounds: int, output: str, command: tuple[str, ...]) -> None:
     """Measure what supervision costs: for some system calls, or for the program CMD."""
@@ -111,7 +112,14 @@ def bench(target: str, in_pod: bool, rounds: int, output: str, command: tuple[st
         else:
             found = in_turn(rounds, _loops(target))
     rows = [cost for call, times in found.items() for cost in costs(call, times)]
-    if output == "json":
+    if output == "svg":
+        title = f"What supervision costs: {' '.join(command)}" if command else "What supervision costs a system call"
+        unit, scale = ("s", 1.0) if command else ("µs", 1e-3)
+        groups = {
+            call: {row.contender: row.median * scale for row in rows if row.call == call} for call in found
+        }
+        click.echo(bars(title, unit, groups), nl=False)
+    elif output == "json":
         unit = "seconds" if command else "ns per call"
         click.echo(json.dumps({"unit": unit, "rounds": rounds, "costs": [asdict(row) for row in rows]}, indent=2))
     else:
@@ -138,6 +146,8 @@ def _loops(target: str) -> dict[str, Callable[[], dict[str, float]]]:
     if shutil.which("strace"):
         strace = ("strace", "-f", "--seccomp-bpf", "-e", "trace=openat,access,connect", "-o", os.devnull, *program)
         contenders["strace --seccomp-bpf"] = lambda: _measure(strace)
+    if shutil.which("proot"):
+        contenders["proot"] = lambda: _measure(("proot", *program))
     return contenders
 
 

@@ -11,9 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from mirrord_trace.supervisor.cli.picture import bars
+
 from benchmarks import programs, stops, threads
 from benchmarks.contenders import Contender, build, contenders, output_of
-from benchmarks.picture import bars
 
 RESULTS = {
     name: {call: [1000.0 * factor, 2000.0 * factor] for call in stops.CALLS}

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -58,10 +59,11 @@ def test_calls_as_json(runs: list[tuple[Sequence[str], str]], monkeypatch: pytes
     monkeypatch.setattr(module.shutil, "which", lambda name: "/usr/bin/strace")
     monkeypatch.setattr(module, "_is_built", lambda: True)
     shown = json.loads(CliRunner().invoke(bench, ["-r", "2", "-o", "json"]).stdout)
-    names = ["native", "mirrord-trace, python", "mirrord-trace, compiled", "mirrord-trace, notify", "strace --seccomp-bpf"]
+    ours = ["mirrord-trace, python", "mirrord-trace, compiled", "mirrord-trace, notify"]
+    names = ["native", *ours, "strace --seccomp-bpf", "proot"]
     assert [(cost["call"], cost["contender"]) for cost in shown["costs"]] == [(call, name) for call in CALLS for name in names]
     assert {cost["ratio"] for cost in shown["costs"]} == {1.0}
-    assert [loop for _, loop in runs] == ["", "python", "compiled", "", ""] * 3
+    assert [loop for _, loop in runs] == ["", "python", "compiled", "", "", ""] * 3
 
 
 def test_a_program_as_a_table(runs: list[tuple[Sequence[str], str]]) -> None:
@@ -71,6 +73,15 @@ def test_a_program_as_a_table(runs: list[tuple[Sequence[str], str]]) -> None:
     assert [tuple(words[-3:]) for words, _ in runs] == [("cmd", "-o", "x")] * 6
     assert [words[words.index("--engine") + 1] for words, _ in runs if "--engine" in words] == ["ptrace", "notify"] * 2
     assert "demo" in runs[1][0]
+
+
+@pytest.mark.parametrize("words", [[], ["--", "cmd", "<x>"]])
+def test_a_picture(runs: list[tuple[Sequence[str], str]], words: list[str]) -> None:
+    done = CliRunner().invoke(bench, ["-r", "1", "-o", "svg", *words])
+    assert done.exit_code == 0
+    texts = [text.text for text in ElementTree.fromstring(done.stdout).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == f"What supervision costs{': cmd <x> (s)' if words else ' a system call (µs)'}"
+    assert set(texts) >= ({"program", "mirrord-trace"} if words else {*CALLS, "mirrord-trace, notify"})
 
 
 def test_a_table_has_a_line_for_each() -> None:
