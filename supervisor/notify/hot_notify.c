@@ -11,10 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-enum {
-    OTHERS, NOTE, NOBODY, /* what hot_notified returns */
-    LOOK_EVERY = 64,      /* notifications: less than a millisecond */
-};
+enum { OTHERS, NOTE, NOBODY }; /* what hot_notified returns */
 
 static int go_on(int listener, uint64_t id) {
     struct seccomp_notif_resp response = {.id = id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
@@ -46,8 +43,11 @@ int hot_notified(struct hot *hot, unsigned state, int listener, int others, int 
     struct pollfd polled[] = {{.fd = listener, .events = POLLIN}, {.fd = others, .events = POLLIN}};
     int64_t until_ns = hot_now_ns() + patience_ms * INT64_C(1000000);
     hot->state = state;
-    for (unsigned count = 1;; count++) {
-        int ready = poll(polled, 2, patience_ms);
+    for (;;) {
+        int64_t left_ns = until_ns - hot_now_ns();
+        if (left_ns < 0)
+            return OTHERS;
+        int ready = poll(polled, 2, left_ns / 1000000 + 1);
         if (ready < 0)
             return errno == EINTR ? OTHERS : -errno;
         if (ready == 0)
@@ -67,7 +67,7 @@ int hot_notified(struct hot *hot, unsigned state, int listener, int others, int 
         } else if (polled[0].revents) {
             return NOBODY;
         }
-        if (polled[1].revents || (count % LOOK_EVERY == 0 && hot_now_ns() >= until_ns))
+        if (polled[1].revents)
             return OTHERS;
     }
 }

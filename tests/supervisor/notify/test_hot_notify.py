@@ -169,6 +169,18 @@ for thread in threads: thread.join()
 
 
 @apart
+def test_calls_that_come_now_and_then_do_not_keep_a_session_from_its_ticks(tmp_path: Path) -> None:
+    seen, ticks = Seen(tmp_path), []
+
+    def prepare(run: Supervised) -> None:
+        run.loop.on_ring = lambda: ticks.append(1) if "/use" in seen.paths else None
+
+    # Each of them before patience has run out.
+    seen.run("look('/use')\nfor _ in range(30): time.sleep(0.02); look('/use')", prepare)
+    assert len(ticks) >= 3
+
+
+@apart
 def test_who_has_been_killed_has_no_call_left(tmp_path: Path) -> None:
     Seen(tmp_path).run(f"""
 for _ in range(100):
