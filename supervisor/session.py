@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -166,13 +167,17 @@ class Session:
     # `path`: of the pod, what is to be executed with --from-pod.
     def _supervise(self, wanted: Program, path: bytes, ready: Ready, pod: Pod) -> Ended:
         OwnSignals.block()
+        supervise = self._traced
+        if self._config.engine.is_notify(wanted.arguments):
+            # Here, since most sessions are not of this kind and would only start later.
+            importlib.import_module(".notify.loop", __package__)
+            supervise = self._notified
         began_s = time.monotonic()
         context = self._context(ready, pod)
         self._asks.sockets = context.sockets
         self._asks.on_refused = lambda message: refusals.refused(context, message, duplicate_of)
         if self._config.trace:
             _tell_dropped(wanted)
-        supervise = self._notified if self._config.engine.is_notify(wanted.arguments) else self._traced
         with contextlib.ExitStack() as at_end:
             if self._doors is not None:
                 at_end.callback(self._doors.close)
@@ -207,7 +212,6 @@ class Session:
     def _notified(
         self, wanted: Program, path: bytes, context: Context, at_end: contextlib.ExitStack
     ) -> tuple[AnyLoop, AnyDriver]:
-        # Here, since most sessions are not of this kind and would only start later.
         from .notify.driver import Driver as NotifyDriver
         from .notify.launch import launch as notify_launch
         from .notify.loop import Loop as NotifyLoop
