@@ -31,6 +31,7 @@ C_PROGRAMS = (
 )  # fmt: skip
 GO_PROGRAMS = (
     "storm", "cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial", "walk",
+    "process",
 )  # fmt: skip
 GO_MODULES = ("quicpair",)
 
