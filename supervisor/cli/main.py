@@ -85,7 +85,10 @@ def _version() -> str:
 @click.option("--stats-file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write them as JSON.")
 @click.version_option(_version(), prog_name="mirrord-trace")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
-def run_command(command: tuple[str, ...], stats_file: Path | None, no_outgoing: bool, **given: object) -> None:
+@click.pass_obj
+def run_command(
+    ignored: frozenset[int], /, command: tuple[str, ...], stats_file: Path | None, no_outgoing: bool, **given: object
+) -> None:
     """Run a program on this machine as if it ran in a pod.
 
     CMD gets the pod's environment and hostname and reads its files; its connections leave from the pod, names are
@@ -97,7 +100,7 @@ def run_command(command: tuple[str, ...], stats_file: Path | None, no_outgoing: 
     if no_outgoing:
         given.update(tcp_outgoing=False, udp_outgoing=False)
     flags = Flags(**given)  # type: ignore[arg-type]  # click's option names are the field names
-    sys.exit(run(flags, command, stats_file))
+    sys.exit(run(flags, command, stats_file, ignored))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words.pop(0)
     try:
         # Without its standalone mode click returns the status of --help and of ctx.exit().
-        sys.exit(command.main(words, prog_name=name, standalone_mode=False))
+        sys.exit(command.main(words, prog_name=name, standalone_mode=False, obj=_heed_children()))
     except UsageError as error:
         _fail(f"mirrord-trace: {error.text}", error.exit_status)
     except click.ClickException as error:
@@ -129,6 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The program, if it runs, dies with its tracer (PTRACE_O_EXITKILL); the relay cleans up in the pod.
         traceback.print_exc()
         _fail("mirrord-trace: internal error; please report it with the lines above", EXIT_OWN_FAILURE)
+
+
+def _heed_children() -> frozenset[int]:
+    # Where SIGCHLD is ignored, the statuses of children are lost, and nothing tells of their end. What is reset here is
+    # returned: the program must find it ignored again.
+    was_ignored = signal.signal(signal.SIGCHLD, signal.SIG_DFL) == signal.SIG_IGN
+    return frozenset({signal.SIGCHLD}) if was_ignored else frozenset()
 
 
 def _fail(text: str, status: int) -> None:

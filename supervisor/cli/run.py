@@ -33,9 +33,12 @@ _OUTRANKED = (
 )
 
 
-def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None) -> int:
-    """The exit status for the tool; dies by the program's signal if the program died by one. UsageError as it comes."""
-    inherited = Inherited.now()
+def run(flags: Flags, arguments: Sequence[str], stats_file: Path | None, ignored: frozenset[int] = frozenset()) -> int:
+    """The exit status for the tool; dies by the program's signal if the program died by one. UsageError as it comes.
+
+    `ignored`: signals that the caller ignores and the tool does not.
+    """
+    inherited = Inherited.now(ignored)
     raise_limit()
     occupy_standard_files()
     if not arguments and not flags.from_pod:

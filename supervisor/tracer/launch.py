@@ -7,6 +7,7 @@ the shell had started it.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
@@ -34,6 +35,10 @@ OPTIONS = (
 
 
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_RESET = (*_IGNORED_BY_PYTHON, signal.SIGCHLD)
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
+_libc = ctypes.CDLL(None)
 _HAND_ON = frozenset({"ash", "bash", "busybox", "dash", "ksh", "ksh93", "mksh", "sh", "timeout", "yash", "zsh"})
 
 
@@ -44,15 +49,18 @@ class Inherited:
     signal_mask: set[int]
     open_files: tuple[int, int]
     ignored: frozenset[int] = frozenset()
-    """Signals that the caller ignores and so the program, too; of those that Python has overwritten by then."""
+    """Signals that the caller ignores and so the program, too; of those that Python or the tool has reset by then."""
+    is_subreaper: bool = False
+    """Whether orphans among its descendants come to it (PR_SET_CHILD_SUBREAPER), which fork(2) does not hand on."""
 
     @classmethod
-    def now(cls) -> Inherited:
-        """Call before the tool changes anything."""
+    def now(cls, ignored: frozenset[int] = frozenset()) -> Inherited:
+        """Call before the tool changes anything more; `ignored`: what it has reset already."""
         return cls(
             {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())},
             resource.getrlimit(resource.RLIMIT_NOFILE),
-            _ignored_by_caller(os.getppid()),
+            ignored | _ignored_by_caller(os.getppid()),
+            _is_subreaper(),
         )
 
 
@@ -100,6 +108,12 @@ def _ignored_by_caller(parent: int) -> frozenset[int]:
     return frozenset(number for number in _IGNORED_BY_PYTHON if any(mask >> number - 1 & 1 for mask in masks))
 
 
+def _is_subreaper() -> bool:
+    is_one = ctypes.c_int(0)
+    _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(is_one), 0, 0, 0)
+    return bool(is_one.value)
+
+
 @dataclass(frozen=True)
 class Start:
     """What is started: `arguments` with `environment` under the seccomp programs `filters`.
@@ -142,8 +156,10 @@ def become(start: Start, inherited: Inherited, go: int, failure: int, install: C
         if os.read(go, 1) != b".":
             os._exit(EXIT_NOT_EXECUTABLE)
         resource.setrlimit(resource.RLIMIT_NOFILE, inherited.open_files)
-        for number in _IGNORED_BY_PYTHON:
+        for number in _RESET:
             signal.signal(number, signal.SIG_IGN if number in inherited.ignored else signal.SIG_DFL)
+        if inherited.is_subreaper:
+            _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # A Ctrl-C that waits since the fork must end this process, not raise in it; ignored by the shell, it stays so.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -154,13 +170,20 @@ def become(start: Start, inherited: Inherited, go: int, failure: int, install: C
         for code in start.filters:
             install(code)
         step = "exec"
-        signal.pthread_sigmask(signal.SIG_SETMASK, inherited.signal_mask)
+        _set_signal_mask(inherited.signal_mask)
         _execute(start)
     except OSError as error:
         os.write(failure, f"{step} {error.errno or errno.EIO}".encode())
     except BaseException as error:  # the child of a fork must not return into the caller's stack
         sys.stderr.write(f"mirrord-trace: {error!r}\n")
     os._exit(EXIT_NOT_FOUND)
+
+
+def _set_signal_mask(numbers: set[int]) -> None:
+    # Past the C library, which keeps two signals to itself.
+    sysno = {"x86_64": 14, "aarch64": 135}[os.uname().machine]
+    mask = ctypes.c_uint64(sum(1 << number - 1 for number in numbers))
+    _libc.syscall(ctypes.c_long(sysno), ctypes.c_long(signal.SIG_SETMASK), ctypes.byref(mask), None, ctypes.c_long(8))
 
 
 def _install(code: bytes) -> None:

@@ -64,6 +64,28 @@ def test_sigpipe_that_a_shell_ignores(runner: Runner, trap: str, status: int) ->
     assert traced.err.splitlines()[-1] == str(status), traced
 
 
+# Of all but the two that Python overwrites (see docs/invisible.md).
+_IGNORABLE = [f"+{number}" for number in range(1, 65) if number not in (signal.SIGPIPE, signal.SIGXFSZ)]
+
+
+@pytest.mark.parametrize("what", [[], ["+17"], ["-17"], _IGNORABLE, ["-all"], [*_IGNORABLE, "-all"], ["subreaper"]])
+def test_what_the_caller_hands_on(runner: Runner, what: list[str]) -> None:
+    program = c_program("handed")
+    native = runner.native(program, *what, "--", program)
+    assert native.status == 0, native
+    traced = runner.native(program, *what, "--", *runner.command(program))
+    assert (traced.status, traced.out, traced.err) == (0, native.out, ""), traced
+
+
+def test_statuses_are_the_programs_where_the_caller_ignores_sigchld(runner: Runner) -> None:
+    """The tool itself needs SIGCHLD: without it, nothing tells of a child's end, and its status is lost."""
+    command = ("sh", "-c", "(exit 3); echo $?; exit 7")
+    program = c_program("handed")
+    native = runner.native(program, "+17", "--", *command)
+    traced = runner.native(program, "+17", "--", *runner.command(*command))
+    assert (traced.status, traced.out, traced.err) == (native.status, native.out, ""), (native, traced)
+
+
 @pytest.mark.parametrize("restart", ["", "restart"])
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_storm_of_timer_signals_during_opens_and_connects(

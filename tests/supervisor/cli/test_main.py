@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -21,7 +22,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     """What the command line came to, instead of running it."""
     calls: Ran = []
 
-    def run(flags: Flags, command: tuple[str, ...], stats_file: Path | None) -> int:
+    def run(flags: Flags, command: tuple[str, ...], stats_file: Path | None, ignored: frozenset[int]) -> int:
+        assert not ignored
         calls.append((flags, command, stats_file))
         return 42
 
@@ -38,6 +40,19 @@ def _status(*words: str) -> object:
 def test_the_status_is_the_programs(ran: Ran) -> None:
     assert _status("-t", "demo", "--", "ls", "-l", "--help") == 42
     assert ran == [(Flags(target="demo"), ("ls", "-l", "--help"), None)]
+
+
+def test_sigchld_is_not_ignored_and_what_the_caller_ignores_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(flags: Flags, command: tuple[str, ...], stats_file: Path | None, ignored: frozenset[int]) -> int:
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        return 42 if ignored == {signal.SIGCHLD} else 1
+
+    monkeypatch.setattr(run_module, "run", run)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert _status("-t", "demo", "--", "ls") == 42
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_nothing_behind_the_command_is_interpreted(ran: Ran) -> None:
