@@ -27,7 +27,7 @@ I386 = ["gcc", "-m32", "-O1", "-ffreestanding", "-fno-pie", "-fno-stack-protecto
 C_PROGRAMS = (
     "files", "connect", "connects", "flip", "resolve", "udp", "datagrams", "process", "signals", "pointers", "foreign",
     "server", "loop", "leaks", "interfaces", "unix", "listeners", "answers", "family",
-    "waits", "restarts", "sandbox", "signalled", "prey", "storm", "held", "skipped", "turns", "handed", "narrow",
+    "waits", "restarts", "sandbox", "signalled", "prey", "storm", "held", "skipped", "turns", "handed", "narrow", "alike",
 )  # fmt: skip
 GO_PROGRAMS = (
     "storm", "cancels", "client", "server", "observe", "dials", "traffic", "h2pair", "interfaces", "unixdial", "walk",

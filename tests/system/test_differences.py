@@ -1,17 +1,25 @@
-"""What stays different under supervision is as docs/invisible.md says, and no worse."""
+"""What stays different under supervision is as docs/invisible.md says, and no worse; what might be, but is not."""
 
 from __future__ import annotations
 
 import errno
 
 import pytest
-from build import c_program
+from build import FLAVOURS, c_program
 from runs import Argument, Runner
 
 pytestmark = pytest.mark.usefixtures("every_way")
 
 _POD_FILE = "/app/config.json"
 _UNUSED_PORT = "9"
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_not_different_are_vsock_kcmp_and_the_state_of_local_connections(runner: Runner, flavour: str) -> None:
+    program = c_program("alike", flavour)
+    native, traced = runner.native(program), runner.traced(program)
+    assert native.status == 0, native
+    assert (traced.status, traced.out) == (0, native.out), traced
 
 
 def _seen(runner: Runner, *arguments: Argument) -> tuple[list[int], list[int]]:

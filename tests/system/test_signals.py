@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from build import FLAVOURS, c_program, go_program
-from mirrord_trace.supervisor.targets.demo import network
+from mirrord_trace.supervisor.targets.demo import network, services
 from runs import Runner
 
 pytestmark = pytest.mark.usefixtures("every_way")
@@ -101,7 +102,14 @@ def test_a_storm_of_timer_signals_during_opens_and_connects(
     assert (traced.status, traced.out) == (inside.status, inside.out), traced.err
 
 
-def test_a_storm_of_go_preemptions_during_opens_and_dials(runner: Runner) -> None:
-    command = (go_program("storm"), f"{network.ECHO[0]}:{network.ECHO_PORT}", "/app/config.json", "300")
-    traced = runner.traced(*command, GOGC="1")
-    assert (traced.status, traced.out) == (0, "300 of 300\n"), traced
+def test_a_storm_of_go_preemptions_during_opens_and_dials(runner: Runner, tree: Path) -> None:
+    listener = services.listen("127.0.0.1", 0)
+    services.serve_tcp(listener, services.echo)
+    here = (f"127.0.0.1:{listener.getsockname()[1]}", tree / "app/config.json", "300")
+    native = runner.native(go_program("storm"), *here, GOGC="1")
+    local = runner.local(go_program("storm"), *here, GOGC="1")
+    there = (f"{network.ECHO[0]}:{network.ECHO_PORT}", "/app/config.json", "300")
+    traced = runner.traced(go_program("storm"), *there, GOGC="1")
+    assert (native.status, native.out) == (0, "300 of 300\n"), native
+    assert (local.status, local.out) == (native.status, native.out), local
+    assert (traced.status, traced.out) == (native.status, native.out), traced
