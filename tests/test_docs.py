@@ -28,6 +28,7 @@ _FOREIGN = {
     *("--seccomp-bpf", "--cap-add"),  # strace, docker
     *("--agent-log-level", "--agent-ttl", "--no-telemetry", "--disable-version-check"),
     "--strict",  # mypy
+    "--only-same-user",  # dlv
 }
 
 
