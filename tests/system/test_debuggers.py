@@ -24,6 +24,8 @@ from mirrord_trace.supervisor.targets.demo import network
 from runs import Ran, Runner, tool, until
 from terminal import terminal
 
+pytestmark = pytest.mark.own_engine
+
 _SEEN = "file true, hostname demo-pod-0, env hello from the pod, peer HTTP/1.1 200 Demo"
 _ADDRESS = f"{network.GREETER[0]}:{network.HTTP_PORT}"
 _AUTO = ("--engine", "auto")
@@ -91,7 +93,10 @@ _OWN_FAULTS = ("problem internal to GDB", "No unwaited-for children left", "no s
 
 
 def forgiving(test: Callable[..., None]) -> Callable[..., None]:
-    """The test is repeated, if need be and not for ever, where the debugger says that the fault is its own."""
+    """The test is repeated, if need be and not for ever, where the debugger says that the fault is its own.
+
+    In `str(ran)`: of what is no text, pytest gives the beginning and the end.
+    """
 
     @functools.wraps(test)
     def repeated(*given: Any, **named: Any) -> None:
@@ -114,12 +119,12 @@ def test_gdb_starts_a_go_program(runner: Runner, program: Path) -> None:
     steps += ("bt 2", "info threads", "continue")
     script = _commands(runner, *_QUIET, *steps)
     ran = runner.traced(*_gdb(script, "--args", program, _ADDRESS), options=_AUTO)
-    assert ran.status == 0, ran
-    assert "Temporary breakpoint 1, main.main" in ran.out, ran
-    assert "Temporary breakpoint 2, main.look" in ran.out, ran
-    assert len(_THREADS.findall(ran.out)) > 2, ran
-    assert ran.out.count(_SEEN) == 4, ran
-    assert "exited normally" in ran.out, ran
+    assert ran.status == 0, str(ran)
+    assert "Temporary breakpoint 1, main.main" in ran.out, str(ran)
+    assert "Temporary breakpoint 2, main.look" in ran.out, str(ran)
+    assert len(_THREADS.findall(ran.out)) > 2, str(ran)
+    assert ran.out.count(_SEEN) == 4, str(ran)
+    assert "exited normally" in ran.out, str(ran)
 
 
 @pytest.mark.parametrize("flavour", ["glibc", "static"])
@@ -130,11 +135,11 @@ def test_gdb_starts_a_c_program(runner: Runner, flavour: str) -> None:
     # A dynamic program has no libraries in the pod; its texts are those of the static one.
     inside = runner.inside(c_program("files", "static"), "/app")
     ran = runner.traced(*_gdb(script, "--args", c_program("files", flavour), "/app"), options=_AUTO)
-    assert "Catchpoint 1" in ran.out, ran
-    assert "rip " in ran.out or "pc " in ran.out, ran
-    assert "exited normally" in ran.out, ran
+    assert "Catchpoint 1" in ran.out, str(ran)
+    assert "rip " in ran.out or "pc " in ran.out, str(ran)
+    assert "exited normally" in ran.out, str(ran)
     assert inside.status == 0, inside
-    assert set(inside.out.splitlines()) <= set(ran.out.splitlines()), ran
+    assert set(inside.out.splitlines()) <= set(ran.out.splitlines()), str(ran)
 
 
 @forgiving
@@ -198,10 +203,10 @@ def test_dlv_executes_a_program(runner: Runner, program: Path, dlv: Path) -> Non
         runner, "break main.tally", "continue", "print rounds", "stack 2", "step", "threads", "clearall", "continue", "exit"
     )
     ran = runner.traced(*_dlv(dlv, runner, script, "exec", program, "--", _ADDRESS), options=_AUTO, TERM="dumb")
-    assert ran.status == 0, ran
-    assert "main.tally()" in ran.out, ran
-    assert ran.out.count("  Thread ") + ran.out.count("* Thread ") > 2, ran
-    assert ran.out.count(_SEEN) == 4, ran
+    assert ran.status == 0, str(ran)
+    assert "main.tally()" in ran.out, str(ran)
+    assert ran.out.count("  Thread ") + ran.out.count("* Thread ") > 2, str(ran)
+    assert ran.out.count(_SEEN) == 4, str(ran)
     assert "exited with status 0" in ran.out + ran.err
     assert "build tool" not in ran.err  # dlv is one, and is let alone
 
@@ -238,9 +243,9 @@ def test_gdb_attaches_from_outside(runner: Runner, waiting: int) -> None:
     _need("gdb")
     script = _commands(runner, *_QUIET, "tbreak main.look", "continue", "bt 2", "info threads", "detach")
     ran = _outside(runner, _gdb(script, "-p", str(waiting)))
-    assert "Temporary breakpoint 1, main.look" in ran.out, ran
-    assert "#1" in ran.out, ran
-    assert "detached" in ran.out, ran
+    assert "Temporary breakpoint 1, main.look" in ran.out, str(ran)
+    assert "#1" in ran.out, str(ran)
+    assert "detached" in ran.out, str(ran)
 
 
 @forgiving
@@ -250,9 +255,9 @@ def test_dlv_attaches_from_outside(runner: Runner, waiting: int, dlv: Path) -> N
     ran = _outside(runner, _dlv(dlv, runner, script, "attach", str(waiting)), keys="n\n")
     # dlv stops threads by SIGSTOP, and may leave one pending; what it does about that itself is to wait for 50 ms.
     os.kill(waiting, signal.SIGCONT)
-    assert f'"{_ADDRESS}"' in ran.out, ran
-    assert "main.tally()" in ran.out, ran
-    assert ran.out.count("  Thread ") + ran.out.count("* Thread ") > 2, ran
+    assert f'"{_ADDRESS}"' in ran.out, str(ran)
+    assert "main.tally()" in ran.out, str(ran)
+    assert ran.out.count("  Thread ") + ran.out.count("* Thread ") > 2, str(ran)
 
 
 @forgiving
@@ -305,8 +310,8 @@ def test_dlv_serves_a_client_outside(runner: Runner, program: Path, dlv: Path) -
     script = _commands(runner, "break main.tally", "continue", "print address", "continue", "exit")
     with _server(runner, [_named(dlv, runner), "exec", *options, program, "--", _ADDRESS], "listening at") as said:
         ran = _outside(runner, _dlv(dlv, runner, script, "connect", address))
-    assert f'"{_ADDRESS}"' in ran.out, ran
-    assert "exited with status 0" in ran.out + ran.err, ran
+    assert f'"{_ADDRESS}"' in ran.out, str(ran)
+    assert "exited with status 0" in ran.out + ran.err, str(ran)
     assert said.count(_SEEN) == 4, said
 
 
@@ -318,8 +323,8 @@ def test_gdbserver_serves_a_client_outside(runner: Runner, program: Path) -> Non
     script = _commands(runner, *_QUIET, f"target remote {address}", "tbreak main.tally", "continue", "bt 1", "continue")
     with _server(runner, ["gdbserver", address, program, _ADDRESS], "Listening on port") as said:
         ran = _outside(runner, _gdb(script, program))
-    assert "#0  main.tally" in ran.out, ran
-    assert "exited normally" in ran.out, ran
+    assert "#0  main.tally" in ran.out, str(ran)
+    assert "exited normally" in ran.out, str(ran)
     assert said.count(_SEEN) == 4, said
 
 
@@ -327,8 +332,8 @@ def test_gdbserver_serves_a_client_outside(runner: Runner, program: Path) -> Non
 def test_strace_inside(runner: Runner) -> None:
     _need("strace")
     ran = runner.traced("strace", "-f", "-e", "trace=openat", "cat", "/etc/hostname", options=_AUTO)
-    assert (ran.status, ran.out) == (0, "demo-pod-0\n"), ran
-    assert '"/etc/hostname"' in ran.err, ran
+    assert (ran.status, ran.out) == (0, "demo-pod-0\n"), str(ran)
+    assert '"/etc/hostname"' in ran.err, str(ran)
 
 
 @forgiving
@@ -336,17 +341,17 @@ def test_a_debugger_behind_a_shell_is_told_of_the_engine(runner: Runner) -> None
     """Only the first program tells what is chosen."""
     _need("strace")
     ran = runner.traced("sh", "-c", "strace true; exit 0", options=_AUTO)
-    assert "--engine notify" in ran.err, ran
+    assert "--engine notify" in ran.err, str(ran)
     ran = runner.traced("sh", "-c", "strace -e trace=none true", options=_NOTIFY)
-    assert ran.status == 0, ran
+    assert ran.status == 0, str(ran)
 
 
 @forgiving
 def test_the_pods_directories_are_closed_to_what_is_being_debugged(runner: Runner) -> None:
     _need("strace")
     ran = runner.traced("strace", "-e", "trace=none", "sh", "-c", "cd /app; echo $?", options=_AUTO)
-    assert ran.out in ("1\n", "2\n"), ran
-    assert "a debugger traces: EACCES" in ran.err, ran
+    assert ran.out in ("1\n", "2\n"), str(ran)
+    assert "a debugger traces: EACCES" in ran.err, str(ran)
 
 
 @pytest.mark.parametrize("kill", [os.kill, os.killpg])
