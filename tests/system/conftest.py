@@ -13,6 +13,17 @@ from runs import ENGINE, ENGINES, Runner, demo_pod, runner
 __all__ = ["demo_pod", "runner"]
 
 
+_ENGINES_OF_THEIR_OWN = {"both_engines", "both_loops", "every_way", "by_ptrace", "by_notification"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what does not need a further run with TEST_ENGINE, before -m is heeded."""
+    for item in items:
+        if _ENGINES_OF_THEIR_OWN.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("own_engine")
+
+
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the pod's file system on this machine."""

@@ -19,6 +19,8 @@ from build import FLAVOURS, c_program, go_program
 from mirrord_trace.supervisor.targets.demo import network
 from runs import Argument, Runner, tool, until
 
+pytestmark = pytest.mark.own_engine
+
 _HOST, _POD_HOST = os.uname().nodename, "demo-pod-0"
 _GREETER = f"connect {network.GREETER[0]} {network.HTTP_PORT}"
 _LIMIT_S = 60

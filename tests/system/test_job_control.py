@@ -10,6 +10,8 @@ import pytest
 from runs import ENGINES, Argument, Runner
 from terminal import Terminal, terminal
 
+pytestmark = pytest.mark.own_engine
+
 _SHELL = ("bash", "--noprofile", "--norc", "-i")
 # What reads the terminal here is a child of the shell, not a grandchild: the shell does not wait for those to be stopped,
 # and one that is late takes what is typed next, natively as well.

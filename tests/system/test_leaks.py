@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from build import c_program
-from runs import tool
+from runs import ENGINE, tool
 
 ROOM = Path(__file__).with_name("leak_room.py")
 
@@ -53,6 +53,6 @@ def test_nothing_that_is_remote_leaves_from_here(network: str) -> None:
     native = _tried(network, None)
     silent = {way for way, one in native.items() if not one["left"]} - _OPTIONAL - _PRIVILEGED
     assert not silent, {way: native[way] for way in silent}
-    traced = _tried(network, [*tool(), "-t", "demo"])
+    traced = _tried(network, [*tool(), "-t", "demo", "--engine", ENGINE])
     leaks = {way: one["said"] for way, one in traced.items() if one["left"]}
     assert not leaks, json.dumps(leaks, indent=1)
