@@ -338,3 +338,14 @@ class WatchTree(Message):
 
     path: bytes
     follow: bool
+
+
+@message(268)
+@dataclass(frozen=True)
+class GiveUpFor(Message):
+    """Tell, mounted tree only: a thread that waits for the tree shall wait no longer: what it has asked for fails with EINTR.
+
+    Said of threads by whose own signals that is not to be seen (notify/driver.py).
+    """
+
+    tid: int

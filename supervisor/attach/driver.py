@@ -188,16 +188,12 @@ class AttachedDriver(Driver):
         tracee.call = call
         self._run(tracee, call, self._harmless, {}, ended)
 
-    def interrupt_parked(self) -> None:
-        """See `Driver.interrupt_parked`."""
-        for tracee in list(self.parked.values()):
-            call = tracee.call
-            if call is not None and call.phase is Phase.ENTRY and self._has_filter(tracee) and tracee.has_pending_signal():
-                self._leave(tracee, call)
-        super().interrupt_parked()
-
     # For those with a filter: what `Arch.skip_and_rewind` is for others.
     def _leave(self, tracee: Tracee, call: ActiveCall) -> None:
+        if not self._has_filter(tracee):
+            super()._leave(tracee, call)
+            return
+
         def ended(result: int) -> None:
             self.arch.set_registers(tracee.tid, self.arch.rewound(self._words(tracee, call), call.sysno))
             self._await_return(tracee, call)

@@ -64,8 +64,12 @@ class Directories:
     def releasedir(self, request: Request) -> Work[bytes]:
         """RELEASEDIR."""
         yield from ()
-        self._open.pop(protocol.RELEASE_IN.unpack_from(request.body)[0], None)
+        self.remove(protocol.RELEASE_IN.unpack_from(request.body)[0])
         return b""
+
+    def remove(self, number: int) -> None:
+        """The open directory is no more."""
+        self._open.pop(number, None)
 
     def fsyncdir(self, request: Request) -> Work[bytes]:
         """FSYNCDIR: what the pod has answered, it has done; it is not forced to its disk."""

@@ -330,5 +330,16 @@ def directory_entry(name: bytes, inode: int, offset: int, kind: int) -> bytes:
     return _DIRENT.pack(inode, offset, len(name), kind) + name + bytes(-len(name) % 8)
 
 
+def nodes_told(body: bytes) -> list[int]:
+    """The inodes to which a reply to READDIRPLUS gives the kernel references."""
+    found, at = [], 0
+    while at < len(body):
+        found.append(int.from_bytes(body[at : at + 8], "little"))
+        at += len(NO_ATTRIBUTES)
+        _, _, length, _ = _DIRENT.unpack_from(body, at)
+        at += _DIRENT.size + (length + 7 & ~7)
+    return [node for node in found if node]
+
+
 NO_ATTRIBUTES = bytes(128)
 """In place of `entry` in READDIRPLUS: nothing is said about the inode."""

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 
 from ...agent.pump.loop import READ, Loop
+from ..pending import is_reading
 from . import protocol
 from .attributes import AttributeCalls
 from .directories import Directories
@@ -23,6 +24,7 @@ from .files import Files
 from .handles import Handles
 from .locks import Locks
 from .names import Names
+from .patience import Patience
 from .polls import Polls
 from .protocol import Op, Request
 from .tree import Tree
@@ -50,7 +52,8 @@ class Server:
         self._locks = Locks(tree, self.handles, self.invalidate)
         self._files = Files(tree, self.handles, self._locks)
         self._polls = Polls(tree, self.handles, lambda number: self._write(protocol.poll_wakeup(number)))
-        self._under_way: dict[int, Request] = {}
+        self._directories = Directories(tree)
+        self._patience = Patience(loop, self._give_up, self._may_fail)
         self._notifier = _Notifier(fd)
         self._idle: Callable[[], None] | None = None
         self._is_draining = False
@@ -64,7 +67,7 @@ class Server:
 
     def _table(self) -> dict[int, Handler]:
         names, attributes = Names(self._tree, self.handles), AttributeCalls(self._tree, self.handles)
-        directories, files, locks = Directories(self._tree), self._files, self._locks
+        directories, files, locks = self._directories, self._files, self._locks
         return {
             Op.LOOKUP: names.lookup, Op.READLINK: names.readlink, Op.SYMLINK: names.symlink, Op.MKNOD: names.mknod,
             Op.MKDIR: names.mkdir, Op.UNLINK: names.unlink, Op.RMDIR: names.rmdir, Op.RENAME: names.rename,
@@ -84,6 +87,7 @@ class Server:
         """Stop serving: whoever still uses the tree gets ENOTCONN or ECONNABORTED from the kernel."""
         if self._fd >= 0:
             self._loop.unwatch(self._fd)
+            self._patience.close()
             self._notifier.close()
             self._fd = -1
 
@@ -153,13 +157,14 @@ class Server:
         if self._over and request.op not in _ENDS:
             self._write(protocol.failure(request.unique, self._over))
             return
-        self._under_way[request.unique] = request
+        self._patience.begun(request)
 
         def done(result: bytes | OSError) -> None:
-            del self._under_way[request.unique]
+            is_awaited = self._patience.ended(request.unique)
             if isinstance(result, OSError):
-                self._write(protocol.failure(request.unique, result.errno or errno.EIO))
-            elif not self._write(protocol.reply(request.unique, result)):
+                if is_awaited:
+                    self._write(protocol.failure(request.unique, result.errno or errno.EIO))
+            elif not is_awaited or not self._write(protocol.reply(request.unique, result)):
                 self._take_back(request.op, result)
             if self._idle is not None:
                 self._look_whether_idle()
@@ -179,11 +184,15 @@ class Server:
         for number in range(count):
             self._tree.nodes.forget(*protocol.FORGET_ONE.unpack_from(body, number * protocol.FORGET_ONE.size))
 
-    # A signal has come for who waits. Only what waits for others in the pod can be given up; the rest ends by itself.
+    # A signal has come for who waits.
     def _interrupt(self, unique: int) -> None:
-        request = self._under_way.get(unique)
-        if request is None:
-            return
+        request = self._patience.get(unique)
+        if request is not None:
+            self._stop_waiting(request)
+            self._patience.told(unique)
+
+    # What waits for others in the pod ends there, at any signal; the rest ends by itself.
+    def _stop_waiting(self, request: Request) -> None:
         if request.op == Op.SETLKW:
             self._locks.give_up(request)
         elif request.op in (Op.READ, Op.WRITE):
@@ -191,7 +200,22 @@ class Server:
             if self._files.is_stream(number):
                 self._files.give_up(number)
         elif request.op == Op.OPEN:
-            self._files.give_up_open(unique)
+            self._files.give_up_open(request.unique)
+
+    # The work goes on: it may be that the pod does it, and others may wait for what it finds out.
+    def _give_up(self, request: Request) -> None:
+        self._stop_waiting(request)
+        self._write(protocol.failure(request.unique, errno.EINTR))
+
+    # What is read of a FIFO would be lost, what is written might be written twice, and a page fault would be a SIGBUS.
+    def _may_fail(self, request: Request) -> bool:
+        if request.op == Op.READ:
+            return not self._files.is_stream(protocol.READ_IN.unpack_from(request.body)[0]) and is_reading(request.pid)
+        return request.op != Op.WRITE
+
+    def give_up_for(self, tid: int) -> None:
+        """What this thread waits for ends with EINTR."""
+        self._patience.give_up(tid)
 
     # False: nobody waits for this answer any more (ENOENT), or the mount is gone.
     def _write(self, data: bytes) -> bool:
@@ -201,10 +225,18 @@ class Server:
             return False
         return True
 
-    # The kernel has not learnt of the open file, or of its reference to the inode: it will not give them back.
+    # The kernel has not learnt of the open file, or of its references to inodes: it will not give them back. Nor has it
+    # dropped the pages of another version.
     def _take_back(self, op: int, result: bytes) -> None:
         if op in _GIVES_HANDLE:
-            self.handles.remove(int.from_bytes(result[-16:-8], "little"))
+            number = int.from_bytes(result[-16:-8], "little")
+            self.handles.get(number).node.kept_version = None
+            self.handles.remove(number)
+        elif op == Op.OPENDIR:
+            self._directories.remove(int.from_bytes(result[:8], "little"))
+        elif op == Op.READDIRPLUS:
+            for node in protocol.nodes_told(result):
+                self._tree.nodes.forget(node, 1)
         if op in _GIVES_ENTRY:
             self._tree.nodes.forget(int.from_bytes(result[:8], "little"), 1)
 

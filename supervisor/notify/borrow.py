@@ -78,7 +78,8 @@ class Borrowed:
         self._post = post
         self._tid = call.task.tid
         self._words: list[int] = []
-        self._mask = 0
+        self.mask: int | None = None
+        """The thread's own signal mask, once its signals are held back."""
         self._regions: list[tuple[int, int]] = []
         self._held_back: list[int] = []
         self._orders: queue.SimpleQueue[_Run | _End] = queue.SimpleQueue()
@@ -128,7 +129,7 @@ class Borrowed:
         self._words = self._arch.registers(self._tid)
         for position, value in enumerate(self._call.args):  # the result may have taken the first one's place
             self._words[self._arch.argument_index(position)] = value
-        self._mask = ptrace.signal_mask(self._tid)
+        self.mask = ptrace.signal_mask(self._tid)
         ptrace.set_signal_mask(self._tid, _ALL_SIGNALS)
         return True
 
@@ -192,7 +193,7 @@ class Borrowed:
         self._release()
 
     def _release(self) -> None:
-        ptrace.set_signal_mask(self._tid, self._mask)
+        ptrace.set_signal_mask(self._tid, self.mask or 0)
         for number in self._held_back:
             make(_SYS_TGKILL, self._call.task.tgid, self._tid, number)
         ptrace.detach(self._tid)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 class NotifiedCall(ActiveCall):
     """A call whose thread waits for our answer.
 
-    `socket`: what it waits for on a socket, or None. `is_away`: carried out by a thread of ours.
+    `socket`: what it waits for on a socket, or None. `is_away`: carried out by a thread of ours, `worker` once that has begun.
     `borrowed`: the thread has a tracer for this call, which answers it; `wanted`: what it was borrowed for.
     `is_taken_back`: the thread has been let go to take a signal, and makes the call again (see `Driver.tick`).
     """
 
-    __slots__ = ("borrowed", "id", "is_away", "is_taken_back", "socket", "task", "wanted")
+    __slots__ = ("borrowed", "id", "is_away", "is_taken_back", "socket", "task", "wanted", "worker")
 
     def __init__(self, note: Notification, task: Tracee, name: str, handling: Handling) -> None:
         super().__init__(note.sysno, note.args, note.ip, 0, name, handling)
@@ -34,6 +34,7 @@ class NotifiedCall(ActiveCall):
         self.borrowed: Borrowed | None = None
         self.wanted: tuple[str, Mapping[int, int | Scratch]] = ("", {})
         self.is_away = False
+        self.worker = 0
         self.is_taken_back = False
 
 

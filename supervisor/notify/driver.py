@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -43,10 +44,12 @@ from ..errors import InternalError, TraceeGone
 from ..tracer.arch import Arch
 from ..tracer.call import UNKNOWN_RESULT, Phase, Replaced
 from ..tracer.driver import Observer
+from ..tracer.impatience import Impatience
 from ..tracer.reach import outcome
 from . import paths, sockets
 from .borrowing import Borrowing
 from .calls import Frame, NotifiedCall
+from .hurrying import Hurrying
 from .immediate import give, uname
 from .listener import Listener, Notification
 from .passing import Passing
@@ -105,6 +108,8 @@ class Driver:
         self._names = {number: name for name, number in arch.syscall_numbers.items()}
         self._exec = self._numbers["execve"]
         self._workers = Workers()
+        self._impatience = Impatience()
+        self._hurrying = Hurrying(context, self._impatience)
         self._borrowing: Borrowing
         self._passing: Passing
         self._listener: Listener
@@ -188,6 +193,7 @@ class Driver:
         if call.answer is not None and call.answer.fd >= 0:
             os.close(call.answer.fd)
         self._let_go_of_socket(call)
+        self._hurrying.unwanted(call)
         if not call.is_away:
             call.handling.close()
 
@@ -200,30 +206,32 @@ class Driver:
         """Now and then: calls whose thread has died are given up, and those whose thread has a signal to take end.
 
         With WAIT_KILLABLE_RECV nothing but this ends the wait of a thread. Everything that is asked of the pod is bounded and
-        is simply made again after the signal, when its reply is still there. A call on a socket ends as the kernel's.
+        is simply made again after the signal, when its reply is still there; see impatience.py. A call on a socket ends as the
+        kernel's.
         """
         self.tasks.forget()
+        self._hurrying.tick()
         for tid, call in list(self.calls.items()):
             if call.borrowed is not None:
-                continue
-            if call.is_taken_back:
-                self._drop_if_ended(tid)
-            elif not self._listener.is_valid(call.id):
+                self._hurrying.look(call)
+            elif not (os.path.exists(f"/proc/{tid}") if call.is_taken_back else self._listener.is_valid(call.id)):
                 self.abandon(tid)
-            elif call.task.has_pending_signal():
+            elif call.is_away:
+                self._hurrying.look(call)
+            elif not call.is_taken_back:
                 self._interrupt(tid, call)
 
-    def _drop_if_ended(self, tid: int) -> None:
-        if not os.path.exists(f"/proc/{tid}"):
-            self.abandon(tid)
-
     def _interrupt(self, tid: int, call: NotifiedCall) -> None:
+        has_signal = call.task.has_pending_signal()
         # A restart code without a signal of this very thread would reach the program.
-        is_own = tid == call.task.tgid or has_own_signal(tid)
-        if call.socket is not None:
+        is_own = has_signal and (tid == call.task.tgid or has_own_signal(tid))
+        if call.socket is not None and has_signal:
             restarts = is_own and not call.socket.has_timeout
             self.abandon(tid)
             self._listener.answer(call.id, _RESTART if restarts else -errno.EINTR)
+        elif call.ask_id and self._impatience.is_over(tid, call, has_signal):
+            self.abandon(tid)
+            self._listener.answer(call.id, -errno.EINTR)
         elif call.ask_id and is_own:
             call.is_taken_back = True
             self._listener.answer(call.id, _RESTART_ALWAYS)
@@ -237,6 +245,7 @@ class Driver:
     def answer(self, request_id: int, answer: Answer) -> None:
         """The reply to a parked request; ignored (its fd closed) if nobody waits for it any more."""
         call = self.parked.pop(request_id, None)
+        self._impatience.answered(call.task.tid if call is not None else 0)
         if call is None:
             if answer.fd >= 0:
                 os.close(answer.fd)
@@ -279,6 +288,7 @@ class Driver:
     def _act(self, call: NotifiedCall, action: Action) -> None:
         if isinstance(action, Ask):
             call.ask_id = self._ask(action.request)
+            self._impatience.waits(call)
             self.parked[call.ask_id] = call
         elif isinstance(action, Run):
             self._run(call, action)
@@ -330,6 +340,7 @@ class Driver:
             self._finish(call, Continue(_UNCHANGED))
             return
         frame = Frame(self._listener, call, dict(action.args))
+        self._impatience.waits(call)
         try:
             if name in sockets.NAMES:
                 call.socket = SocketCall(frame, name, self._numbers)
@@ -351,6 +362,7 @@ class Driver:
         call.is_away = True
 
         def work() -> None:
+            call.worker = threading.get_native_id()
             result = made.make()
             self._loop.post(lambda: self._came_back(call, result))
 
@@ -358,6 +370,8 @@ class Driver:
 
     def _came_back(self, call: NotifiedCall, result: int) -> None:
         call.is_away = False
+        if result != -errno.EINTR:
+            self._impatience.answered(call.task.tid)
         if self.calls.get(call.task.tid) is call:
             self.has_run(call, result)
         else:

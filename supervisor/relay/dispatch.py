@@ -22,6 +22,7 @@ from ...syscalls.requests import (
     EndConnect,
     Foretell,
     GetCounts,
+    GiveUpFor,
     JoinUnix,
     Listen,
     OpenUnix,
@@ -128,6 +129,9 @@ class Dispatch:
         elif isinstance(packet.message, Foretell):
             if self.mounted is not None and not self._over:
                 self.mounted.foretell(packet.message)
+        elif isinstance(packet.message, GiveUpFor):
+            if self.mounted is not None:
+                self.mounted.server.give_up_for(packet.message.tid)
         elif isinstance(packet.message, UdpPeer) and packet.fd >= 0:
             self._udp.add(packet.message, packet.fd)
         elif isinstance(packet.message, RouteSocket):

@@ -246,6 +246,9 @@ class _Relay:
         except Exception as error:  # a bug of ours; what the target has started must go all the same
             say_traceback()
             self._link.tell(Lost(f"internal error of the relay ({type(error).__name__}: {error}); please report it"))
+        # Nobody answers any more, and to end the agent takes a while: who has been killed meanwhile must not wait for it.
+        if (mounted := self._parts().mounted) is not None:
+            mounted.close()
 
     def _parts(self) -> Dispatch:
         assert self._dispatch is not None

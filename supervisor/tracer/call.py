@@ -49,6 +49,7 @@ class ActiveCall:
         "slots",
         "sp",
         "sysno",
+        "waits_since_s",
         "words",
     )
 
@@ -68,6 +69,8 @@ class ActiveCall:
         """Scratch slots in use."""
         self.ask_id = 0
         """Id of the request that this call is parked for, or 0."""
+        self.waits_since_s = 0.0
+        """Since when it waits for the pod (impatience.py)."""
         self.answer: Answer | None = None
         """The reply, if it came while the thread takes a signal (REWOUND)."""
         self.fd = -1

@@ -43,6 +43,7 @@ from .arch import Arch
 from .call import RESTARTS, ActiveCall, Phase, Replaced
 from .filters import install_later
 from .give import give
+from .impatience import Impatience
 from .ptrace import call_at_stop, cont
 from .reach import outcome
 from .scratch import place
@@ -81,6 +82,7 @@ class Driver:
         self._kept = frozenset(arch.syscall_numbers[name] for name in KEPT if name in arch.syscall_numbers)
         self._ask = ask
         self._later_filter = later_filter
+        self._impatience = Impatience()
         self._numbers = arch.syscall_numbers
         self._audit = arch.audit
         self._exec = arch.syscall_numbers["execve"]
@@ -165,8 +167,7 @@ class Driver:
         if operation != ptrace.INFO_EXIT:
             ptrace.to_syscall_stop(tracee.tid)
             return
-        call.phase = Phase.EXIT
-        call.result = result
+        call.phase, call.result = Phase.EXIT, result
         at_exit, call.at_exit = call.at_exit, None
         assert at_exit is not None
         at_exit(result)
@@ -181,6 +182,7 @@ class Driver:
     def answer(self, request_id: int, answer: Answer) -> None:
         """The reply to a parked request; ignored (its fd closed) if nobody waits for it any more."""
         tracee = self.parked.pop(request_id, None)
+        self._impatience.answered(tracee.tid if tracee is not None else 0)
         if tracee is None or tracee.call is None:
             if answer.fd >= 0:
                 os.close(answer.fd)
@@ -198,26 +200,35 @@ class Driver:
 
     def _answered(self, tracee: Tracee, call: ActiveCall, answer: Answer) -> None:
         if isinstance(answer.message, Failed):
-            self._throw(tracee, call, SyscallError(answer.message.errno or errno.EIO, text=answer.message.text))
+            error = SyscallError(answer.message.errno or errno.EIO, text=answer.message.text)
+            self._advance(tracee, call, lambda: call.handling.throw(error))
         else:
             self.step(tracee, call, answer)
 
     def interrupt_parked(self) -> None:
         """Let parked threads take signals that wait for them; their calls are then made again.
 
-        A thread in a ptrace stop takes no signal but SIGKILL. Everything that parks is bounded, so it behaves like a
-        file operation that is simply restarted. The request stays open and its reply is kept for the repetition:
-        signals that come faster than replies (a profiling timer, a distant pod) must not keep a call from ending.
+        A thread in a ptrace stop takes no signal but SIGKILL. The request stays open and its reply is kept for the repetition:
+        signals that come faster than replies (a profiling timer, a distant pod) must not keep a call from ending. Some calls
+        end with EINTR all the same (impatience.py).
         """
         for tracee in list(self.parked.values()):
             call = tracee.call
-            if call is None or call.phase is not Phase.ENTRY or not tracee.has_pending_signal():
+            if call is None or call.phase is not Phase.ENTRY:
                 continue
+            has_signal = tracee.has_pending_signal()
             try:
-                self.arch.skip_and_rewind(tracee.tid, self._words(tracee, call), call.sysno)
-                self._await_return(tracee, call)
+                if self._impatience.is_over(tracee.tid, call, has_signal):
+                    self.parked.pop(call.ask_id, None)
+                    self.fail(tracee, call, SyscallError(errno.EINTR))
+                elif has_signal:
+                    self._leave(tracee, call)
             except TraceeGone:
                 self.abandon(tracee)
+
+    def _leave(self, tracee: Tracee, call: ActiveCall) -> None:
+        self.arch.skip_and_rewind(tracee.tid, self._words(tracee, call), call.sysno)
+        self._await_return(tracee, call)
 
     def _await_return(self, tracee: Tracee, call: ActiveCall) -> None:
         def parked_again() -> None:
@@ -245,9 +256,6 @@ class Driver:
         """See `Engine.step`."""
         self._advance(tracee, call, lambda: call.handling.send(outcome))
 
-    def _throw(self, tracee: Tracee, call: ActiveCall, error: SyscallError) -> None:
-        self._advance(tracee, call, lambda: call.handling.throw(error))
-
     def _advance(self, tracee: Tracee, call: ActiveCall, handler_goes_on: Callable[[], Action]) -> None:
         try:
             action = handler_goes_on()
@@ -261,6 +269,7 @@ class Driver:
     def _act(self, tracee: Tracee, call: ActiveCall, action: Action) -> None:
         if isinstance(action, Ask):
             call.ask_id = self._ask(action.request)
+            self._impatience.waits(call)
             self.parked[call.ask_id] = tracee
             return
         if isinstance(action, Run) and call.phase is Phase.EXIT and call.words is not None:
@@ -394,7 +403,5 @@ class Driver:
         self._come_back(tracee, call, go_on)
 
     def _come_back(self, tracee: Tracee, call: ActiveCall, go_on: Callable[[], None]) -> None:
-        call.phase = Phase.REWOUND
-        call.on_return = go_on
-        call.words = None
+        call.phase, call.on_return, call.words = Phase.REWOUND, go_on, None
         self._go(tracee.tid)

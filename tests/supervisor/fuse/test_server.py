@@ -16,16 +16,18 @@ from fakepod import Pod
 from mirrord_trace.agent.pump.loop import Loop
 from mirrord_trace.agent.wire.file_messages import GiveUpWait
 from mirrord_trace.agent.wire.messages import Failed
-from mirrord_trace.supervisor.fuse import protocol
+from mirrord_trace.supervisor.fuse import patience, protocol, server
 from mirrord_trace.supervisor.fuse.generation import Generation
 from mirrord_trace.supervisor.fuse.names import Names
 from mirrord_trace.supervisor.fuse.protocol import Op, Request
 from mirrord_trace.supervisor.fuse.server import Server
 from mirrord_trace.supervisor.fuse.tree import Tree, TreeSettings
 from mirrord_trace.supervisor.fuse.waiting import Work
+from mirrord_trace.supervisor.pending import Pending
 
 TIMEOUT_S = 20.0
 END = 2**63 - 1
+REQUESTER = 1
 
 
 class Kernel:
@@ -77,8 +79,14 @@ class Kernel:
 
     def send(self, op: int, node: int = ROOT, body: bytes = b"") -> int:
         self._unique += 2
-        self.socket.send(struct.pack("=IIQQIIIHH", 40 + len(body), op, self._unique, node, 0, 0, 1, 0, 0) + body)
+        self.socket.send(struct.pack("=IIQQIIIHH", 40 + len(body), op, self._unique, node, 0, 0, REQUESTER, 0, 0) + body)
         return self._unique
+
+    def kill(self, unique: int) -> None:
+        """SIGKILL for who waits for this: an INTERRUPT, and the request is given up."""
+        self.send(Op.INTERRUPT, 0, protocol.INTERRUPT_IN.pack(unique))
+        self.until(lambda: unique in self.replies)
+        assert self.replies.pop(unique) == (errno.EINTR, b"")
 
     def settle(self) -> None:
         """Let the server take everything that was sent before."""
@@ -149,7 +157,7 @@ def test_a_file_from_the_look_up_to_its_end(pod: Pod, kernel: Kernel) -> None:
     assert (pod.folder / "a").read_bytes() == b"hello!!!"
     assert pod.closed() == [handle]
     assert len(kernel.server.handles) == 0
-    assert not kernel.server._under_way
+    assert not kernel.server._patience
 
 
 def test_every_operation_that_is_served_has_its_handler(kernel: Kernel) -> None:
@@ -223,6 +231,110 @@ def test_what_ends_by_itself_is_not_interrupted(pod: Pod, kernel: Kernel) -> Non
     assert pod.notices == []
 
 
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who makes the requests has SIGKILL pending."""
+    monkeypatch.setattr(patience, "pending_of", lambda tid: Pending(is_killed=tid == REQUESTER))
+
+
+@pytest.mark.usefixtures("killed")
+def test_what_comes_of_a_request_that_was_given_up_is_taken_back(pod: Pod, kernel: Kernel) -> None:
+    pod.write("a")
+    pod.write("other")
+    os.mkdir(pod.folder / "d")
+    pod.write("d/x")
+    node, directory = kernel.node(b"a"), kernel.node(b"d")
+    given_up = [
+        kernel.send(Op.OPEN, node, protocol.OPEN_IN.pack(os.O_RDWR, 0)),
+        kernel.send(Op.CREATE, ROOT, protocol.CREATE_IN.pack(os.O_RDWR, 0o600, 0, 0) + b"new\0"),
+        kernel.send(Op.LOOKUP, body=b"other\0"),
+        kernel.send(Op.OPENDIR, directory, bytes(8)),
+    ]
+    kernel.until(lambda: len(pod.waiting) == 4)
+    for index in range(4):
+        pod.carry_out(index)
+    for unique in given_up:
+        kernel.kill(unique)
+    kernel.until(lambda: pod.answer_all() or len(pod.closed()) == 2)
+    kernel.settle()
+    assert pod.handles == {}
+    assert not kernel.server._directories._open
+    assert [kernel.tree.nodes.at(path) for path in (b"/new", b"/other")] == [None, None]
+    assert kernel.tree.nodes.get(node).lookups == 1
+    assert not kernel.replies, "answered twice"
+    assert (pod.folder / "new").exists()
+    assert read_entry(kernel.call(Op.LOOKUP, body=b"new\0")).node, "the pod has made it all the same"
+
+
+@pytest.mark.usefixtures("killed")
+def test_references_by_a_listing_that_was_given_up_are_taken_back(pod: Pod, kernel: Kernel) -> None:
+    for name in ("d/x", "d/longer name"):
+        pod.write(name)
+    directory = kernel.node(b"d")
+    number = int.from_bytes(kernel.call(Op.OPENDIR, directory, bytes(8))[:8], "little")
+    body = protocol.READ_IN.pack(number, 0, 4096, 0, 0, 0)
+    assert kernel.call(Op.READDIRPLUS, directory, body)
+    known = {path: found.lookups for path in (b"/d/x", b"/d/longer name") if (found := kernel.tree.nodes.at(path))}
+    assert list(known.values()) == [1, 1]
+    kernel.tree.changed_there(b"/d")
+    again = kernel.send(Op.READDIRPLUS, directory, body)
+    kernel.until(lambda: pod.waiting)
+    kernel.kill(again)
+    kernel.until(lambda: pod.answer_all() or not kernel.server._patience)
+    kernel.settle()
+    now = {path: found.lookups for path in known if (found := kernel.tree.nodes.at(path))}
+    assert now == known
+
+
+@pytest.mark.usefixtures("killed")
+def test_pages_of_a_version_of_which_the_kernel_does_not_know_are_not_kept(pod: Pod, kernel: Kernel) -> None:
+    pod.write("a", "first")
+    node = kernel.node(b"a")
+    kernel.call(Op.RELEASE, node, protocol.RELEASE_IN.pack(kernel.open(node, os.O_RDWR), 0, 0, 0))
+    pod.write("a", "second")
+    opening = kernel.send(Op.OPEN, node, protocol.OPEN_IN.pack(os.O_RDWR, 0))
+    kernel.until(lambda: pod.waiting)
+    pod.carry_out()
+    kernel.kill(opening)
+    kernel.until(lambda: pod.answer_all() or len(pod.closed()) == 2)
+    opened = kernel.call(Op.OPEN, node, protocol.OPEN_IN.pack(os.O_RDWR, 0))
+    assert not struct.unpack("=QII", opened)[1] & protocol.FOPEN_KEEP_CACHE
+
+
+def test_the_tool_wants_a_thread_back(pod: Pod, kernel: Kernel) -> None:
+    looking = kernel.send(Op.LOOKUP, body=b"x\0")
+    kernel.until(lambda: pod.waiting)
+    kernel.server.give_up_for(REQUESTER + 1)
+    kernel.settle()
+    assert not kernel.replies
+    kernel.server.give_up_for(REQUESTER)
+    kernel.until(lambda: looking in kernel.replies)
+    assert kernel.replies.pop(looking)[0] == errno.EINTR
+    pod.answer_all()
+    kernel.settle()
+    assert not kernel.replies
+
+
+def test_what_may_not_fail_while_its_requester_goes_on(pod: Pod, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod.write("a", "hello")
+    os.mkfifo(pod.folder / "fifo")
+    other = os.open(pod.folder / "fifo", os.O_RDWR)
+    file, fifo = kernel.open(kernel.node(b"a")), kernel.open(kernel.node(b"fifo"))
+    os.close(other)
+
+    def may_fail(op: Op, handle: int) -> bool:
+        body = protocol.READ_IN.pack(handle, 0, 1, 0, 0, 0)
+        return kernel.server._may_fail(Request(op, 2, ROOT, REQUESTER, memoryview(body)))
+
+    monkeypatch.setattr(server, "is_reading", lambda tid: True)
+    assert may_fail(Op.READ, file)
+    assert may_fail(Op.LOOKUP, file)
+    assert not may_fail(Op.READ, fifo)
+    assert not may_fail(Op.WRITE, file)
+    monkeypatch.setattr(server, "is_reading", lambda tid: False)
+    assert not may_fail(Op.READ, file)
+
+
 # -- what goes wrong ----------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +391,7 @@ def test_an_open_file_that_the_kernel_never_learns_of_is_closed(pod: Pod, kernel
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", nobody_waits)
         pod.answer_all()
-        kernel.until(lambda: len(pod.closed()) == 2 and not kernel.server._under_way)
+        kernel.until(lambda: len(pod.closed()) == 2 and not kernel.server._patience)
     assert pod.handles == {}
     assert not {opening, creating, looking} & set(kernel.replies)
     assert [kernel.tree.nodes.at(path) for path in (b"/new", b"/other")] == [None, None]

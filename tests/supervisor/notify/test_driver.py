@@ -136,3 +136,21 @@ say(os.rmdir({str(folder)!r}))
     done = supervise(text, {"mkdir": runs, "uname": runs, "recvfrom": runs, "rmdir": runs})
     assert done.lines() == ["None Linux", "b'x'", "None"]
     assert not folder.exists()
+
+
+@apart
+def test_a_parked_call_of_who_is_asked_to_end_fails_after_a_while() -> None:
+    program = """
+import time
+signal.signal(signal.SIGINT, lambda *_: say('signal'))
+signal.siginterrupt(signal.SIGINT, False)
+if os.fork() == 0:
+    time.sleep(0.05)
+    os.kill(os.getppid(), signal.SIGINT)
+    os._exit(0)
+say(call())
+"""
+    done = supervise(program, {CALL: _asks})
+    assert done.lines() == ["signal", f"{-errno.EINTR}"]
+    assert len(done.asked) == 1
+    assert not done.driver.parked

@@ -441,3 +441,31 @@ def test_a_quick_check_lets_a_call_through_unless_somebody_watches() -> None:
     assert supervise(program, {CALL: handler}, prepare=quick).lines() == [f"{-errno.EFAULT} 7"]
     assert seen == [1]
     assert supervise(program, {CALL: handler}, prepare=watched).lines() == ["7 7"]
+
+
+_ASKED_TO_END = """
+import time
+signal.signal(signal.SIGINT, lambda *_: say('signal'))
+signal.siginterrupt(signal.SIGINT, False)
+if os.fork() == 0:
+    time.sleep(0.05)
+    os.kill(os.getppid(), signal.SIGINT)
+    os._exit(0)
+"""
+
+
+@apart
+def test_a_parked_call_of_who_is_asked_to_end_fails_after_a_while() -> None:
+    def prepare(run: Supervised) -> None:
+        def tick() -> None:
+            while not has_ended.wait(0.02):
+                run.loop.post(run.driver.interrupt_parked)
+
+        threading.Thread(target=tick, daemon=True).start()
+
+    has_ended = threading.Event()
+    done = supervise(_ASKED_TO_END + "say(call())", {CALL: _asks}, prepare=prepare)
+    has_ended.set()
+    assert done.lines() == ["signal", f"{-errno.EINTR}"]
+    assert len(done.asked) == 1
+    assert not done.driver.parked
