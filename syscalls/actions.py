@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import errno as errno_names
+import os
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -170,6 +171,11 @@ class Answer:
 
     message: Message
     fd: int = -1
+
+    def drop(self) -> None:
+        """Nobody wants it: its file is closed."""
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 @dataclass(frozen=True)

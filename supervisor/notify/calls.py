@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from ...syscalls.actions import Handling, Scratch
 from ..tracer.call import ActiveCall
@@ -36,6 +36,22 @@ class NotifiedCall(ActiveCall):
         self.is_away = False
         self.worker = 0
         self.is_taken_back = False
+
+
+class Surroundings(Protocol):
+    """What the loop offers to the driver."""
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Have `work` done by the loop's thread."""
+        ...
+
+    def watch(self, waiting: NotifiedCall) -> None:
+        """Call `Driver.ready` when the call's socket is ready or its deadline has passed."""
+        ...
+
+    def unwatch(self, waiting: NotifiedCall) -> None:
+        """No more."""
+        ...
 
 
 class Frame:

@@ -17,7 +17,6 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from ...agent.wire.messages import Failed, Message
 from ...syscalls.actions import (
@@ -42,13 +41,12 @@ from ...syscalls.quick import Quick
 from ...syscalls.table import Handler
 from ..errors import InternalError, TraceeGone
 from ..tracer.arch import Arch
-from ..tracer.call import UNKNOWN_RESULT, Phase, Replaced
-from ..tracer.driver import Observer
+from ..tracer.call import UNKNOWN_RESULT, Observer, Phase, Replaced
 from ..tracer.impatience import Impatience
 from ..tracer.reach import outcome
 from . import paths, sockets
 from .borrowing import Borrowing
-from .calls import Frame, NotifiedCall
+from .calls import Frame, NotifiedCall, Surroundings
 from .hurrying import Hurrying
 from .immediate import give, uname
 from .listener import Listener, Notification
@@ -64,22 +62,6 @@ _RESTART_ALWAYS = -513
 _UNCHANGED = Decision(Route.LOCAL, Reason.NOT_OURS)
 _CREATING = frozenset({"clone", "clone3"})
 """Run with other flags, lest a child have no tracer; here it inherits the filter whatever they are."""
-
-
-class Surroundings(Protocol):
-    """What the loop offers to the driver."""
-
-    def post(self, work: Callable[[], None]) -> None:
-        """Have `work` done by the loop's thread."""
-        ...
-
-    def watch(self, waiting: NotifiedCall) -> None:
-        """Call `Driver.ready` when the call's socket is ready or its deadline has passed."""
-        ...
-
-    def unwatch(self, waiting: NotifiedCall) -> None:
-        """No more."""
-        ...
 
 
 class Driver:
@@ -190,8 +172,7 @@ class Driver:
             return
         if call.ask_id:
             self.parked.pop(call.ask_id, None)
-        if call.answer is not None and call.answer.fd >= 0:
-            os.close(call.answer.fd)
+        call.drop_answer()
         self._let_go_of_socket(call)
         self._hurrying.unwanted(call)
         if not call.is_away:
@@ -247,8 +228,7 @@ class Driver:
         call = self.parked.pop(request_id, None)
         self._impatience.answered(call.task.tid if call is not None else 0)
         if call is None:
-            if answer.fd >= 0:
-                os.close(answer.fd)
+            answer.drop()
             return
         call.ask_id = 0
         if call.is_taken_back:

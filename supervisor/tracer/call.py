@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from ...syscalls.actions import Answer, Handling, Outcome, OutOfReach, Scratch, SyscallError
+from ...syscalls.actions import Answer, Decision, Handling, Outcome, OutOfReach, Scratch, SyscallError
 from ...syscalls.context import Args
 
 if TYPE_CHECKING:
@@ -80,9 +80,18 @@ class ActiveCall:
         self.on_return: Callable[[], None] | None = None
         """What to do once the call is made again, while REWOUND."""
 
+    def drop_answer(self) -> None:
+        """The call is given up."""
+        if self.answer is not None:
+            self.answer.drop()
+
     def is_same(self, sysno: int, args: Args, ip: int, sp: int) -> bool:
         """Whether a seccomp stop is the repetition that REWOUND waits for."""
         return self.sysno == sysno and self.ip == ip and self.sp == sp and self.args == args
+
+
+Observer = Callable[["Tracee", ActiveCall, int, Decision], None]
+"""Told of every finished call with its result, before the tracee runs on: for --trace."""
 
 
 class Engine(Protocol):

@@ -40,7 +40,7 @@ from ...syscalls.table import Handler
 from ..errors import InternalError, TraceeGone
 from . import ptrace
 from .arch import Arch
-from .call import RESTARTS, ActiveCall, Phase, Replaced
+from .call import RESTARTS, ActiveCall, Observer, Phase, Replaced
 from .filters import install_later
 from .give import give
 from .impatience import Impatience
@@ -51,9 +51,6 @@ from .tracee import Tracee
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _FAILED = Decision(Route.REMOTE, Reason.NOT_OURS)
-
-Observer = Callable[[Tracee, ActiveCall, int, Decision], None]
-"""Told of every finished call with its result, before the tracee runs on: for --trace."""
 
 
 class Driver:
@@ -137,8 +134,7 @@ class Driver:
 
     # Of a process that is skipped. The rest of the session has to know of directories that become links all the same.
     def _pass(self, tracee: Tracee, sysno: int) -> None:
-        if tracee.call is not None:
-            self.abandon(tracee)
+        self.abandon(tracee)
         if sysno in self._changing:
             self.context.directories.clear()
         cont(tracee.tid)
@@ -184,8 +180,7 @@ class Driver:
         tracee = self.parked.pop(request_id, None)
         self._impatience.answered(tracee.tid if tracee is not None else 0)
         if tracee is None or tracee.call is None:
-            if answer.fd >= 0:
-                os.close(answer.fd)
+            answer.drop()
             return
         call = tracee.call
         call.ask_id = 0
@@ -245,8 +240,7 @@ class Driver:
             return
         if call.ask_id:
             self.parked.pop(call.ask_id, None)
-        if call.answer is not None and call.answer.fd >= 0:
-            os.close(call.answer.fd)
+        call.drop_answer()
         self.release(tracee, call)
         call.handling.close()
 
@@ -376,8 +370,7 @@ class Driver:
         self._let_run(tracee, call, at_exit)
 
     def _let_run(self, tracee: Tracee, call: ActiveCall, at_exit: Callable[[int], None]) -> None:
-        call.phase = Phase.RUNNING
-        call.at_exit = at_exit
+        call.phase, call.at_exit = Phase.RUNNING, at_exit
         ptrace.to_syscall_stop(tracee.tid)
 
     def has_run(self, tracee: Tracee, call: ActiveCall, result: int) -> None:

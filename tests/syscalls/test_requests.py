@@ -13,6 +13,7 @@ from mirrord_trace.syscalls.requests import (
     EndConnect,
     Foretell,
     GetCounts,
+    GiveUpFor,
     Head,
     JoinUnix,
     Listen,
@@ -68,6 +69,7 @@ EXAMPLES: list[messages.Message] = [
     PathStat(0, STAT, 1000, 2**63 - 1),
     Foretell(b"/app", False, True, True),
     ReadHead(b"/app/x"),
+    GiveUpFor(4711),
     Head(0, b"#!/bin/sh", b"/lib64/ld.so"),
 ]
 
