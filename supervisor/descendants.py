@@ -37,6 +37,15 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def started_at(tid: int) -> int:
+    """When a process or thread was started, in ticks since boot; 0 if it has gone."""
+    try:
+        with open(f"/proc/{tid}/stat", "rb") as status:
+            return int(status.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
 def tasks_of(pid: int) -> list[int]:
     """Its threads; none if it has gone."""
     try:

@@ -190,7 +190,6 @@ class Driver:
         is simply made again after the signal, when its reply is still there; see impatience.py. A call on a socket ends as the
         kernel's.
         """
-        self.tasks.forget()
         self._hurrying.tick()
         for tid, call in list(self.calls.items()):
             if call.borrowed is not None:

@@ -72,7 +72,8 @@ int hot_notified(struct hot *hot, unsigned state, int listener, int others, int 
     }
 }
 
-/* Nobody is lent any more. Of calls that change a working directory only this tells that their thread has died in them. */
+/* Nobody is lent any more: a process executes another program. Threads that it ends in the midst of a call that changes the
+ * working directory are not heard of again. */
 void hot_take_all_back(struct hot *hot) {
     hot->lending++;
     for (int page = 0; hot->moving && page < TASK_PAGES; page++)

@@ -31,7 +31,7 @@ from .tasks import Tasks
 
 _TICK_S = 0.1
 _BUSY_TICK_S = 0.02
-_NEVER_S = 3600.0
+_RECHECK_S = 0.5
 _X32_BIT = 0x40000000
 
 
@@ -68,6 +68,7 @@ class Loop:
         self._epoll = select.epoll()
         self._waiting: dict[int, NotifiedCall] = {}
         self._tick_at_s = 0.0
+        self._recheck_at_s = 0.0
         self._line = b""
         self._stops = 0
         self._compiled = compiled
@@ -141,8 +142,11 @@ class Loop:
             return
         self._tick_at_s = now_s + self._patience_s()
         self._driver.tick()
-        if self._compiled is not None:
-            self._compiled.take_all_back()  # who they are is looked up anew
+        if now_s >= self._recheck_at_s:
+            self._recheck_at_s = now_s + _RECHECK_S
+            for tid in self._tasks.recheck():
+                if self._compiled is not None:
+                    self._compiled.take_back(tid)
         for call in list(self._waiting.values()):
             if call.socket is not None and call.socket.is_late:
                 self._driver.ready(call)

@@ -1,7 +1,7 @@
 """Who makes the calls: threads that nobody has announced, since no event tells of forks, executions and ends.
 
-A thread is looked up by its tid when it makes its first call and kept until the next tick. That a number is used again
-within so short a time does not happen: the kernel counts them up.
+A thread is looked up by its tid when it makes its first call, and kept until it is found to be gone, or its number to be
+another's (`Tasks.recheck`). That a number is used again sooner does not happen: the kernel counts them up.
 
 That a thread is about to execute a program is seen, by its notification; that it has, is not. Only the leader's number may be
 another program's then, since the thread that executes takes it and all others die. So a call of the leader's is a new
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from ...syscalls.actions import OutOfReach, SyscallError
-from ..descendants import descendants, parent_of, tasks_of
+from ..descendants import descendants, parent_of, started_at, tasks_of
 from ..errors import TraceeGone
 from ..tracer.space import AddressSpace, read_by_number
 from ..tracer.tracee import Process, Tracee
@@ -70,6 +70,8 @@ class Tasks:
         """Whose calls are let through untouched; None if nobody's."""
         self._guard = guard
         self._known: dict[int, Tracee] = {}
+        self._started: dict[int, int] = {}
+        """Tid -> when it was started."""
         self._loaders: dict[int, str] = {}
         self._executing: dict[int, set[int]] = {}
         """tgid -> its threads that have called execve(2), which may not be over."""
@@ -113,6 +115,7 @@ class Tasks:
         """The thread as it was looked up last; TraceeGone if it has ended."""
         known = self._known.get(tid)
         if known is None:
+            self._started[tid] = started_at(tid)
             process = Process(_group_of(tid), CurrentMemory(), self.programs)
             self._check_program(process.tgid)
             process.is_skipped = self._is_skipped(process.tgid, tid)
@@ -136,6 +139,14 @@ class Tasks:
     def forget(self) -> None:
         """Look everybody up anew."""
         self._known.clear()
+
+    def recheck(self) -> list[int]:
+        """Now and then: forget threads that have gone. Their numbers, which may be others' by now."""
+        gone = [tid for tid, started in self._started.items() if not started or started_at(tid) != started]
+        for tid in gone:
+            del self._started[tid]
+            self._known.pop(tid, None)
+        return gone
 
     @property
     def tracees(self) -> dict[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from mirrord_trace.supervisor.descendants import descendants, parent_of, tasks_of
+from mirrord_trace.supervisor.descendants import descendants, parent_of, started_at, tasks_of
 
 
 def test_children_and_their_children() -> None:
@@ -20,3 +20,12 @@ def test_children_and_their_children() -> None:
         shell.wait()
     assert descendants(shell.pid) == []
     assert (parent_of(shell.pid), tasks_of(shell.pid)) == (0, [])
+
+
+def test_when_something_was_started() -> None:
+    own = started_at(os.getpid())
+    assert 0 < own == started_at(os.getpid())
+    with subprocess.Popen(["sleep", "100"]) as child:
+        assert started_at(child.pid) >= own
+        child.kill()
+    assert started_at(child.pid) == 0

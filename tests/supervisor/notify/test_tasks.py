@@ -88,6 +88,29 @@ def test_threads_and_what_has_gone() -> None:
         tasks.get(child.pid)
 
 
+@apart
+def test_who_has_gone_is_forgotten_and_nobody_else() -> None:
+    tasks, looked_up = Tasks(os.getpid()), list[int]()
+    tasks.on_new = looked_up.append
+    own = tasks.get(os.getpid())
+    with subprocess.Popen(["sleep", "100"]) as child, subprocess.Popen(["sleep", "100"]) as other:
+        tasks.get(child.pid)
+        tasks.get(other.pid)
+        assert tasks.recheck() == []
+        child.kill()
+        child.wait()
+        tasks._started[other.pid] -= 1  # as if the number had been another's before
+        assert sorted(tasks.recheck()) == sorted([child.pid, other.pid])
+        assert tasks.recheck() == []
+        tasks.get(other.pid)
+        other.kill()
+    assert tasks.get(os.getpid()) is own
+    assert looked_up == [os.getpid(), child.pid, other.pid, other.pid]
+    with pytest.raises(TraceeGone):
+        tasks.get(child.pid)
+    assert sorted(tasks.recheck()) == sorted([child.pid, other.pid])
+
+
 class _Listener(FakeListener):
     is_waiting = True
 
