@@ -1,13 +1,14 @@
 /* Threads that open a missing local file again and again, and how long each call takes. Prints "CALLS P50_NS P99_NS".
- * threads NUMBER SECONDS [PARKED [BULK...]]: one more thread looks at the file PARKED meanwhile, and one reads the files BULK
- * ("-": nobody does). */
+ * threads NUMBER SECONDS [PORT [BULK...]]: one more thread connects to this port of loopback meanwhile, where nobody listens,
+ * and one reads the files BULK ("-": nobody does). */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,13 +44,15 @@ static void *busy(void *unused) {
     return NULL;
 }
 
-static void *parked(void *path) {
-    struct stat about;
-    char name[4096];
-    for (int number = 0; now_ns() < end_ns; number++) {
-        snprintf(name, sizeof name, "%s%d", (char *)path, number);
-        if (stat(name, &about) == 0)
-            break;
+/* From the pod, each refusal takes a round trip. */
+static void *parked(void *port) {
+    struct sockaddr_in nobody = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
+    nobody.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    while (now_ns() < end_ns) {
+        int tcp = socket(AF_INET, SOCK_STREAM, 0);
+        if (tcp < 0 || connect(tcp, (struct sockaddr *)&nobody, sizeof nobody) == 0)
+            exit(3);
+        close(tcp);
     }
     return NULL;
 }

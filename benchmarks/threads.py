@@ -2,8 +2,8 @@
 
     python -m benchmarks threads [--threads 1,16,256] [--seconds S] [--rounds N] [--delay MS] [--json FILE] [--svg FILE]
 
-The pod is a process of this machine (`-t pid/N`), so this takes root. `parked`: one more thread asks for the attributes of a
-file of the pod again and again, and each answer takes `--delay` ms (delayed.py). `bulk`: one more thread reads files of the
+The pod is a process of this machine (`-t pid/N`), so this takes root. `parked`: one more thread connects from
+the pod again and again, and each refusal takes `--delay` ms (delayed.py). `bulk`: one more thread reads files of the
 pod. Everything interleaved, medians over rounds; see threads.c.
 """
 
@@ -24,6 +24,7 @@ from mirrord_trace.supervisor.cli.picture import bars
 from .contenders import TOOL, Contender, build, contenders, output_of, placed
 
 BULK_FILES, BULK_BYTES = 8, 64 << 20
+NOBODYS_PORT = 9
 
 Figures = dict[str, list[tuple[float, float, float]]]
 """Contender -> (calls per second, p50 and p99 in ns) of each round."""
@@ -70,7 +71,7 @@ def run(number: int, seconds: float, rounds: int, delay_ms: float, before: list[
                     parties |= ways(sleeper.pid, delay_ms, way)
                 for _ in range(rounds):
                     for name, party in parties.items():
-                        parked = f"{pod}/missing-" if name.endswith("one parked") else "-"
+                        parked = str(NOBODYS_PORT) if name.endswith("one parked") else "-"
                         more = [parked, *map(str, bulk)] if name.endswith(", bulk") else [parked]
                         found.setdefault(name, []).append(measure(party, before, [*base, *more], seconds))
             finally:
