@@ -30,18 +30,19 @@ def children(parent: int) -> set[int]:
 
 def parent_of(pid: int) -> int:
     """PPid, or 0 if the process has gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as status:
-            return int(status.read().rpartition(b")")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
+    return _field(pid, 1)
 
 
 def started_at(tid: int) -> int:
     """When a process or thread was started, in ticks since boot; 0 if it has gone."""
+    return _field(tid, 19)
+
+
+# proc_pid_stat(5), counted from what follows the program's name.
+def _field(pid: int, number: int) -> int:
     try:
-        with open(f"/proc/{tid}/stat", "rb") as status:
-            return int(status.read().rpartition(b")")[2].split()[19])
+        with open(f"/proc/{pid}/stat", "rb") as status:
+            return int(status.read().rpartition(b")")[2].split()[number])
     except (OSError, IndexError):
         return 0
 
