@@ -188,5 +188,6 @@ def test_a_filter_by_name_sends_the_rest_from_here(tool: Tool) -> None:
     client = build.go_program("client")
     reached = tool.run(client, "http://other/", options=config)
     assert (reached.status, reached.out.splitlines()[0][-9:]) == (0, "pod:other"), reached
-    told = tool.run("curl", "-sS", "--max-time", "5", "http://web/", options=[*config, "--trace"])
+    # A lost datagram is asked for again after 5 seconds.
+    told = tool.run("curl", "-sS", "--max-time", "20", "http://web/", options=[*config, "--trace"])
     assert re.search(r"connect\(.*:80, .*<local: feature.network.outgoing.filter", told.err), told
