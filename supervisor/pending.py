@@ -46,21 +46,37 @@ class Pending(NamedTuple):
 NOTHING = Pending()
 
 
+class Signals(NamedTuple):
+    """What /proc/TID/status says of a thread. `own`, `shared`: pending for it, and for its process."""
+
+    state: bytes
+    own: int
+    shared: int
+    blocked: int
+    ignored: int
+    caught: int
+
+
+def signals_of(tid: int) -> Signals:
+    """OSError if the thread has gone, or may not be looked at."""
+    with open(f"/proc/{tid}/status", "rb") as status:
+        fields = {line[:6]: line.split()[1] for line in status if line.startswith((b"Sig", b"Shd", b"State"))}
+    names = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
+    return Signals(fields[b"State:"], *(int(fields[name], 16) for name in names))
+
+
 def pending_of(tid: int, blocked: int | None = None) -> Pending:
     """What waits for a thread. `blocked`: its own signal mask, where it has another one for the moment."""
     try:
-        with open(f"/proc/{tid}/status", "rb") as status:
-            fields = {line[:6]: line.split()[1] for line in status if line.startswith((b"Sig", b"Shd", b"State"))}
+        signals = signals_of(tid)
     except (FileNotFoundError, ProcessLookupError):
         return Pending(is_killed=tid > 0)
     except OSError:
         return NOTHING
-    masks = {name: int(fields[name], 16) for name in (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")}
-    waiting = masks[b"SigPnd"] | masks[b"ShdPnd"]
-    taken = waiting & ~(masks[b"SigBlk"] if blocked is None else blocked) & ~masks[b"SigIgn"]
-    caught = masks[b"SigCgt"]
-    is_killed = bool(waiting & _KILL) or fields[b"State:"] in (b"Z", b"X")
-    return Pending(is_killed, bool(taken & ~caught & ~_HARMLESS), bool(taken & caught & _ENDING))
+    waiting = signals.own | signals.shared
+    taken = waiting & ~(signals.blocked if blocked is None else blocked) & ~signals.ignored
+    is_killed = bool(waiting & _KILL) or signals.state in (b"Z", b"X")
+    return Pending(is_killed, bool(taken & ~signals.caught & ~_HARMLESS), bool(taken & signals.caught & _ENDING))
 
 
 def is_dying_of_a_signal(tid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 
 from .abi.utsname import NODENAME_AT, pack_field
 from .actions import Continue, Decision, Handling, Keep, Reason, Return, Route, Scratch, SyscallError, run
@@ -72,6 +73,11 @@ KEPT = ("clone", "clone3", "ptrace", "chroot", "pivot_root", "unshare", "setns",
 """The calls that come to their handlers in skipped processes, too (supervisor/tracer/skipping.py): nobody may get away from
 the tracer, since the filter goes along, a debugger that cannot work is told as anywhere, and what a process executes is in
 the namespaces (views.py) that it has made."""
+
+
+def kept(numbers: Mapping[str, int]) -> frozenset[int]:
+    """The numbers of those."""
+    return frozenset(numbers[name] for name in KEPT if name in numbers)
 
 
 TRACING_BEGINS = (0, 16, 0x4206)

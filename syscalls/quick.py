@@ -9,7 +9,7 @@ says no, and the handler decides. Whatever is let through, the handler would hav
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -185,3 +185,8 @@ class Quick:
     def __call__(self, context: Context, task: Task, args: Args) -> bool:
         """See `check`."""
         return self.check(context, task, args)
+
+
+def changing(checks: Mapping[int, Quick]) -> frozenset[int]:
+    """The numbers of the calls that may put a symbolic link where a directory was."""
+    return frozenset(sysno for sysno, quick in checks.items() if quick.changes)

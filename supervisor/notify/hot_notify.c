@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -72,12 +73,16 @@ int hot_notified(struct hot *hot, unsigned state, int listener, int others, int 
     }
 }
 
+static int is_gone(pid_t tid) {
+    return kill(tid, 0) && errno == ESRCH;
+}
+
 /* Nobody is lent any more: a process executes another program. Threads that it ends in the midst of a call that changes the
  * working directory are not heard of again. */
 void hot_take_all_back(struct hot *hot) {
     hot->lending++;
     for (int page = 0; hot->moving && page < TASK_PAGES; page++)
         for (int at = 0; hot->tasks[page] && at < TASKS_IN_PAGE; at++)
-            if (hot->tasks[page][at].moves && hot_is_gone(page * TASKS_IN_PAGE + at))
+            if (hot->tasks[page][at].moves && is_gone(page * TASKS_IN_PAGE + at))
                 hot_has_moved(hot, &hot->tasks[page][at]);
 }

@@ -60,7 +60,6 @@ class Loop:
         self._program = program
         self._link_fd = link_fd
         self._posted: deque[Callable[[], None]] = deque()
-        self._started = False
         self._is_stopped = False
         self._has_ended = False
         self._told: set[str] = set()
@@ -205,20 +204,16 @@ class Loop:
         task = self._tasks.settled(note.tid)
         if task is None:
             compiled.take_all_back()  # another of its threads may become the new program's
-        elif self._started and note.tid not in self._driver.calls:
+        elif self._launched.has_executed and note.tid not in self._driver.calls:
             compiled.lend(note.tid, BY_NUMBER, task.is_skipped)
 
     def _at(self, note: Notification) -> None:
-        if not self._started and not self._has_started() and not self._driver.is_exec(note):
+        if not self._launched.has_executed and not self._driver.is_exec(note):
             self._launched.listener.go_on(note.id)  # our own child, before it has executed the program
             return
         self._stops += 1
         if not self._driver.at_notification(note):
             self._refuse(note)
-
-    def _has_started(self) -> bool:
-        self._started = self._launched.has_executed
-        return self._started
 
     def _refuse(self, note: Notification) -> None:
         # A call of the i386 or x32 ABI: its numbers mean other calls, so letting it run would be a silent leak.
@@ -263,7 +258,7 @@ class Loop:
             end = classify(status)
             assert isinstance(end, Ended)
             self.root_end = end
-            if not self._started and not self._has_started():
+            if not self._launched.has_executed:
                 failure = self._launched.failure(self._program)
                 if failure is not None:
                     raise failure

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...syscalls.context import Context
-from ...syscalls.process import KEPT
-from ...syscalls.quick import Quick
+from ...syscalls.process import kept
+from ...syscalls.quick import Quick, changing
 from ..tracer.arch import Arch
 from .listener import Listener, Notification
 from .tasks import Tasks
@@ -23,8 +23,8 @@ class Passing:
         self._audit = arch.audit
         self._listener = listener
         self._tasks = tasks
-        self._kept = frozenset(numbers[name] for name in KEPT if name in numbers)
-        self._changing = frozenset(sysno for sysno, quick in checks.items() if quick.changes)
+        self._kept = kept(numbers)
+        self._changing = changing(checks)
         self._executing = frozenset(numbers[name] for name in EXECUTING)
 
     def passes(self, note: Notification, *, has_handler: bool) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ...syscalls.actions import OutOfReach, SyscallError
 from ..descendants import descendants, parent_of, started_at, tasks_of
 from ..errors import TraceeGone
+from ..pending import signals_of
 from ..tracer.space import AddressSpace, read_by_number
 from ..tracer.tracee import Process, Tracee
 from .skipped import Skipped
@@ -193,8 +194,7 @@ def _group_of(tid: int) -> int:
 def has_own_signal(tid: int) -> bool:
     """Whether a signal waits for this very thread, which it does not block."""
     try:
-        with open(f"/proc/{tid}/status", "rb") as status:
-            masks = {line[:6]: int(line.split()[1], 16) for line in status if line.startswith((b"SigPnd", b"SigBlk"))}
+        signals = signals_of(tid)
     except OSError:
         return False
-    return bool(masks[b"SigPnd"] & ~masks[b"SigBlk"])
+    return bool(signals.own & ~signals.blocked)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...syscalls.context import Context
 from ...syscalls.known import KnownPaths, PathSet
-from ...syscalls.process import KEPT
+from ...syscalls.process import kept
 from ...syscalls.quick import Quick, state_of
 from ...syscalls.table import checks
 from ..errors import UsageError
@@ -173,8 +173,7 @@ def compiled_loop(context: Context, arch: Arch, *, ours: Collection[str] = ()) -
         return None
     numbers = arch.syscall_numbers
     quick = checks({name: numbers[name] for name in numbers if name not in ours}, mounted=context.mount is not None)
-    kept = [numbers[name] for name in (*KEPT, *ours) if name in numbers]
-    return Compiled(found, context, quick, arch.audit, kept)
+    return Compiled(found, context, quick, arch.audit, kept(numbers) | {numbers[name] for name in ours})
 
 
 class _Set:

@@ -34,8 +34,8 @@ from ...syscalls.actions import (
     Trap,
 )
 from ...syscalls.context import Args, Context
-from ...syscalls.process import KEPT
-from ...syscalls.quick import Quick
+from ...syscalls.process import kept
+from ...syscalls.quick import Quick, changing
 from ...syscalls.table import Handler
 from ..errors import InternalError, TraceeGone
 from . import ptrace
@@ -75,8 +75,8 @@ class Driver:
         """Request id -> the thread that waits for its reply."""
         self._observer: Observer | None = None
         self._quick = {sysno: quick.check for sysno, quick in (checks or {}).items()}
-        self._changing = frozenset(sysno for sysno, quick in (checks or {}).items() if quick.changes)
-        self._kept = frozenset(arch.syscall_numbers[name] for name in KEPT if name in arch.syscall_numbers)
+        self._changing = changing(checks or {})
+        self._kept = kept(arch.syscall_numbers)
         self._ask = ask
         self._later_filter = later_filter
         self._impatience = Impatience()

@@ -97,10 +97,6 @@ void hot_has_moved(struct hot *hot, struct task *task) {
     task->moves = 0;
 }
 
-int hot_is_gone(pid_t tid) {
-    return kill(tid, 0) && errno == ESRCH;
-}
-
 static int look(pid_t tid, struct __ptrace_syscall_info *about) {
     long got = ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof *about, about);
     return got >= (long)(offsetof(struct __ptrace_syscall_info, seccomp) + sizeof about->seccomp.args + 8) &&

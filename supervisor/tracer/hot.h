@@ -101,7 +101,6 @@ int hot_is_lent(const struct hot *hot, const struct task *task);
 int hot_may_pass(struct hot *hot, pid_t tid, const struct task *task, const struct called *called, struct told *told);
 void hot_note_move(struct hot *hot, struct task *task, const struct called *called);
 void hot_has_moved(struct hot *hot, struct task *task);
-int hot_is_gone(pid_t tid);
 
 /* hot_paths.c */
 int64_t hot_now_ns(void);

@@ -13,6 +13,7 @@ from ...syscalls.actions import OutOfReach, SyscallError
 from ...syscalls.task import Credentials
 from ...syscalls.views import View
 from ..errors import TraceeGone
+from ..pending import signals_of
 from . import look
 from .space import SHORT_STRING_BYTES, AddressSpace
 
@@ -172,12 +173,10 @@ class Tracee:
     def has_pending_signal(self) -> bool:
         """Whether a signal that would be acted on waits for this (parked) thread."""
         try:
-            with open(f"/proc/{self.tid}/status", "rb") as status:
-                fields: dict[bytes, bytes] = dict(line.split(b":", 1) for line in status if line.startswith(b"S"))
+            signals = signals_of(self.tid)
         except OSError:
             return False
-        pending = int(fields[b"SigPnd"], 16) | int(fields[b"ShdPnd"], 16)
-        return bool(pending & ~int(fields[b"SigBlk"], 16) & ~int(fields[b"SigIgn"], 16))
+        return bool((signals.own | signals.shared) & ~signals.blocked & ~signals.ignored)
 
 
 def _syscall(*arguments: int) -> int:

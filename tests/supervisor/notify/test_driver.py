@@ -25,7 +25,7 @@ from mirrord_trace.syscalls.actions import (
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.task import Task
 from notified import Supervised, supervise
-from rig import CALL, DECISION, LOCAL, apart
+from rig import ASKED_TO_END, CALL, DECISION, LOCAL, apart
 
 pytestmark = pytest.mark.usefixtures("both_loops")
 
@@ -140,17 +140,7 @@ say(os.rmdir({str(folder)!r}))
 
 @apart
 def test_a_parked_call_of_who_is_asked_to_end_fails_after_a_while() -> None:
-    program = """
-import time
-signal.signal(signal.SIGINT, lambda *_: say('signal'))
-signal.siginterrupt(signal.SIGINT, False)
-if os.fork() == 0:
-    time.sleep(0.05)
-    os.kill(os.getppid(), signal.SIGINT)
-    os._exit(0)
-say(call())
-"""
-    done = supervise(program, {CALL: _asks})
+    done = supervise(ASKED_TO_END + "say(call())", {CALL: _asks})
     assert done.lines() == ["signal", f"{-errno.EINTR}"]
     assert len(done.asked) == 1
     assert not done.driver.parked

@@ -54,6 +54,17 @@ LOCAL = Decision(Route.LOCAL, Reason.FS_MODE_LOCAL)
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
+ASKED_TO_END = """
+import time
+signal.signal(signal.SIGINT, lambda *_: say('signal'))
+signal.siginterrupt(signal.SIGINT, False)
+if os.fork() == 0:
+    time.sleep(0.05)
+    os.kill(os.getppid(), signal.SIGINT)
+    os._exit(0)
+"""
+"""The beginning of a program that has a handler for SIGINT, and gets that in a moment."""
+
 P = ParamSpec("P")
 
 

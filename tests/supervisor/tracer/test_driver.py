@@ -30,7 +30,7 @@ from mirrord_trace.syscalls.actions import (
 from mirrord_trace.syscalls.context import Args, Context
 from mirrord_trace.syscalls.table import Handler
 from mirrord_trace.syscalls.task import Task
-from rig import ARCH, CALL, DECISION, LOCAL, Supervised, apart, supervise
+from rig import ARCH, ASKED_TO_END, CALL, DECISION, LOCAL, Supervised, apart, supervise
 
 pytestmark = pytest.mark.usefixtures("both_loops")
 
@@ -443,17 +443,6 @@ def test_a_quick_check_lets_a_call_through_unless_somebody_watches() -> None:
     assert supervise(program, {CALL: handler}, prepare=watched).lines() == ["7 7"]
 
 
-_ASKED_TO_END = """
-import time
-signal.signal(signal.SIGINT, lambda *_: say('signal'))
-signal.siginterrupt(signal.SIGINT, False)
-if os.fork() == 0:
-    time.sleep(0.05)
-    os.kill(os.getppid(), signal.SIGINT)
-    os._exit(0)
-"""
-
-
 @apart
 def test_a_parked_call_of_who_is_asked_to_end_fails_after_a_while() -> None:
     def prepare(run: Supervised) -> None:
@@ -464,7 +453,7 @@ def test_a_parked_call_of_who_is_asked_to_end_fails_after_a_while() -> None:
         threading.Thread(target=tick, daemon=True).start()
 
     has_ended = threading.Event()
-    done = supervise(_ASKED_TO_END + "say(call())", {CALL: _asks}, prepare=prepare)
+    done = supervise(ASKED_TO_END + "say(call())", {CALL: _asks}, prepare=prepare)
     has_ended.set()
     assert done.lines() == ["signal", f"{-errno.EINTR}"]
     assert len(done.asked) == 1

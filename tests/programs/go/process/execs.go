@@ -34,21 +34,29 @@ func why(err error) string {
 	return err.Error()
 }
 
-// fork and exec (by CLONE_VM and CLONE_VFORK) from many threads at once.
-func manyAtOnce() {
+// How many of so many at once, each in a goroutine of its own, find everything right.
+func inACrowd(isRight func() bool) int64 {
 	var group sync.WaitGroup
 	var right atomic.Int64
 	for number := 0; number < crowd; number++ {
 		group.Add(1)
 		go func() {
 			defer group.Done()
-			if status, said := ended(command("leaf")); status == "exit status 7" && said == "leaf" {
+			if isRight() {
 				right.Add(1)
 			}
 		}()
 	}
 	group.Wait()
-	see("executed at once", right.Load())
+	return right.Load()
+}
+
+// fork and exec (by CLONE_VM and CLONE_VFORK) from many threads at once.
+func manyAtOnce() {
+	see("executed at once", inACrowd(func() bool {
+		status, said := ended(command("leaf"))
+		return status == "exit status 7" && said == "leaf"
+	}))
 }
 
 func kinds() {
@@ -122,18 +130,8 @@ func executeFromAThread() {
 }
 
 func threads() {
-	var group sync.WaitGroup
-	var right atomic.Int64
-	for number := 0; number < crowd; number++ {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-			if look() {
-				right.Add(1)
-			}
-		}()
-	}
-	group.Wait()
-	see("threads that end", right.Load())
+	see("threads that end", inACrowd(func() bool {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		return look()
+	}))
 }
